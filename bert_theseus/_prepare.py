@@ -1,5 +1,6 @@
-"""What must happen before TensorFlow or bert4keras is imported. Imports neither."""
+"""What must happen before TensorFlow, Keras or bert4keras is imported. Imports none of them."""
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -9,15 +10,17 @@ import sys
 _SWITCHES = {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"}
 
 
-class _RepairBert4keras(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Answers the first ``import bert4keras`` by importing ``bert_theseus.backend``.
+class _Repairing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Answers the first ``import bert4keras`` or ``import keras`` by repairing both.
 
-    The backend removes this finder, imports bert4keras itself and repairs it; the import that
-    started it all is then handed the finished module.
+    It imports ``bert_theseus.backend``, which puts Keras 2 under the name ``keras`` and bert4keras
+    on top of it, and hands the finished module to the import that started it all.
     """
 
+    paused = False
+
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "bert4keras":
+        if self.paused or fullname not in ("bert4keras", "keras"):
             return None
         importlib.import_module("bert_theseus.backend")
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
@@ -33,15 +36,31 @@ class _RepairBert4keras(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install() -> None:
     """Sets the two switches and puts the finder in front, once."""
     os.environ.update(_SWITCHES)
-    if "bert4keras" not in sys.modules and not _finders():
-        sys.meta_path.insert(0, _RepairBert4keras())
+    if "bert_theseus.backend" not in sys.modules and not _finders():
+        sys.meta_path.insert(0, _Repairing())
 
 
 def uninstall() -> None:
-    """Takes the finder away again; the backend calls it before it imports bert4keras."""
+    """Takes the finder away: the backend stands."""
     for finder in _finders():
         sys.meta_path.remove(finder)
 
 
+@contextlib.contextmanager
+def paused():
+    """Inside, the finder lets all imports through: the backend is at work.
+
+    If the backend fails, the finder is on guard again, so that a second attempt fails in the
+    same way instead of going on without repairs.
+    """
+    for finder in _finders():
+        finder.paused = True
+    try:
+        yield
+    finally:
+        for finder in _finders():
+            finder.paused = False
+
+
 def _finders() -> list:
-    return [finder for finder in sys.meta_path if isinstance(finder, _RepairBert4keras)]
+    return [finder for finder in sys.meta_path if isinstance(finder, _Repairing)]

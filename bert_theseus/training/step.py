@@ -1,0 +1,61 @@
+"""One training step as one compiled function, for batches of any length."""
+
+import numpy as np
+import tensorflow as tf
+
+from bert_theseus.training.randomness import draws_by_step, unrepeatable_operations
+
+
+class TrainingStep:
+    """``model.train_step`` compiled once: every axis of the batch may vary.
+
+    model: a compiled Keras model; its own ``train_step`` is honoured.
+    batch: an example of what the step will be called with.
+    seed:  with the step's number it determines dropout.
+
+    ``number`` counts the steps done. It is raised by the compiled function itself, so that it and
+    the weights never disagree, whenever the program is interrupted.
+    """
+
+    def __init__(self, model, batch, seed: int):
+        self.number = tf.Variable(0, dtype="int64", trainable=False, name="step")
+        self.model, self.traces = model, 0
+        spec = tf.nest.map_structure(
+            lambda x: tf.TensorSpec([None] * np.ndim(x), np.asarray(x).dtype), batch)
+
+        def step(data):
+            self.traces += 1
+            with draws_by_step(seed, self.number):
+                logs = model.train_step(data)
+            self.number.assign_add(1)
+            return logs
+
+        self._function = tf.function(step, input_signature=[spec])
+        self.concrete = self._function.get_concrete_function()
+
+    def __call__(self, batch) -> dict:
+        return self._function(batch)
+
+    def variables(self) -> list[tf.Variable]:
+        """Everything the step reads or writes, and the model's weights, each once."""
+        model = self.model
+        found = [self.number, *model.weights, *_optimizer_variables(model.optimizer),
+                 *(v for metric in model.metrics for v in metric.variables),
+                 *self.concrete.graph.variables]
+        return list({id(variable): variable for variable in found}.values())
+
+    def unrepeatable(self) -> list[str]:
+        """What :meth:`variables` cannot hold: random operations, and resources of other kinds."""
+        handles = {id(v.handle) for v in self.variables() if hasattr(v, "handle")}
+        resources = [x.name if hasattr(x, "name") else repr(x) for x in _captured(self.concrete)
+                     if x.dtype == tf.resource and id(x) not in handles]
+        return unrepeatable_operations(self.concrete) + resources
+
+
+def _optimizer_variables(optimizer) -> list[tf.Variable]:
+    variables = optimizer.variables
+    return list(variables() if callable(variables) else variables)
+
+
+def _captured(concrete) -> list:
+    return [tensor for tensor in concrete.captured_inputs if isinstance(tensor, tf.Tensor)]

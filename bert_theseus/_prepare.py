@@ -23,11 +23,13 @@ class _Repairing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if self.paused or fullname not in ("bert4keras", "keras"):
             return None
         importlib.import_module("bert_theseus.backend")
+        # Left in sys.modules, the module's own spec would be used, and its file run once more.
+        self._module = sys.modules.pop(fullname)
+        self._own_spec = self._module.__spec__
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec):
-        self._own_spec = sys.modules[spec.name].__spec__
-        return sys.modules[spec.name]
+        return self._module
 
     def exec_module(self, module):
         module.__spec__ = self._own_spec

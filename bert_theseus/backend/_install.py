@@ -2,7 +2,7 @@
 
 import importlib
 
-from bert_theseus.backend import _environment
+from bert_theseus import _environment
 
 
 def install() -> tuple:

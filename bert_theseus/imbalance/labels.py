@@ -51,7 +51,17 @@ def as_logits(outputs) -> tf.Tensor:
                          "give [batch, …, classes], or [batch, …, 1] for one binary task")
     if tf.executing_eagerly():
         _check_rows_are_not_distributions(tensor)
+    if tensor.dtype == tf.bfloat16:
+        return _summable(tf.cast(tensor, tf.float32))
     return tf.cast(tensor, tf.float32) if tensor.dtype.size < 4 else tf.identity(tensor)
+
+
+def _summable(logits):
+    """bfloat16 reaches as far as float32, so that the sum of two such logits overflows: values
+    beyond ±1e25 count as ±1e25; their gradient goes through uncut."""
+    near = tf.clip_by_value(logits, -1e25, 1e25)
+    finite = tf.where(tf.math.is_finite(logits), logits, near)
+    return tf.stop_gradient(near) + (finite - tf.stop_gradient(finite))
 
 
 def _check_rows_are_not_distributions(tensor):

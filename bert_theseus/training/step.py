@@ -37,17 +37,21 @@ class TrainingStep:
         return self._function(batch)
 
     def variables(self) -> list[tf.Variable]:
-        """Everything the step reads or writes, and the model's weights, each once."""
-        model = self.model
+        """Everything the step reads or writes, and the model's weights, each once.
+
+        The order is the same in every process: ``graph.variables`` comes out of a set, so the
+        order in which the step captured them is taken instead.
+        """
+        model, owners = self.model, {id(v.handle): v for v in self.concrete.graph.variables}
+        captured = [owners[id(x)] for x in self.concrete.captured_inputs if id(x) in owners]
         found = [self.number, *model.weights, *_optimizer_variables(model.optimizer),
-                 *(v for metric in model.metrics for v in metric.variables),
-                 *self.concrete.graph.variables]
+                 *(v for metric in model.metrics for v in metric.variables), *captured]
         return list({id(variable): variable for variable in found}.values())
 
     def unrepeatable(self) -> list[str]:
         """What :meth:`variables` cannot hold: random operations, and resources of other kinds."""
-        handles = {id(v.handle) for v in self.variables() if hasattr(v, "handle")}
-        resources = [x.name if hasattr(x, "name") else repr(x) for x in _captured(self.concrete)
+        handles = {id(v.handle) for v in self.variables()}
+        resources = [f"a resource {x!r}" for x in self.concrete.captured_inputs
                      if x.dtype == tf.resource and id(x) not in handles]
         return unrepeatable_operations(self.concrete) + resources
 
@@ -56,6 +60,3 @@ def _optimizer_variables(optimizer) -> list[tf.Variable]:
     variables = optimizer.variables
     return list(variables() if callable(variables) else variables)
 
-
-def _captured(concrete) -> list:
-    return [tensor for tensor in concrete.captured_inputs if isinstance(tensor, tf.Tensor)]

@@ -4,13 +4,17 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import re
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping
 
 BERT4KERAS = "0.11.5"
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-macos",
                "tensorflow-rocm", "tf-nightly")
+_CHATTER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
 
 
 def check() -> None:
@@ -63,6 +67,31 @@ def _version_or_none(version, name: str) -> str | None:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
+
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[None]:
+    """TensorFlow greets with informational lines on stderr before its log level can be set.
+
+    Inside, what is written to stderr is held back; afterwards all of it is written but these, so
+    that an error of ours really is the one line it should be. ``TF_CPP_MIN_LOG_LEVEL=0`` keeps
+    everything.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0" or "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not _CHATTER.match(line)))
 
 
 @contextlib.contextmanager

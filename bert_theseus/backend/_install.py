@@ -11,6 +11,8 @@ def install() -> tuple:
     Raises ImportError, one line that names the fix, where the environment cannot be repaired.
     """
     _environment.check()
+    with _environment.without_chatter():
+        importlib.import_module("tensorflow")
     from bert_theseus.backend import _keras2
     keras = _keras2.repair()
     with _environment.distutils_stand_in():

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 BERT4KERAS = "0.11.5"
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-macos",
                "tensorflow-rocm", "tf-nightly")
-_CHATTER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
+_CHATTER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog"
+                      rb"|To enable the following instructions:")
 
 
 def check() -> None:

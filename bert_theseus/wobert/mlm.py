@@ -1,0 +1,102 @@
+"""BERT with its masked-language-model head, projected onto the vocabulary where it is asked.
+
+bert4keras' ``with_mlm=True`` multiplies every position of the batch with the whole embedding
+table; 85 % of that is never looked at. Here the same layers (same names, same weights, so the
+checkpoint is the published kind) are applied to the masked positions only:
+
+    logits = (LayerNorm(gelu(W h + b)) at the masked positions) · embeddingᵀ + bias
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from bert_theseus.backend import K, keras
+from bert4keras.models import build_transformer_model
+
+MODELS = ("bert", "roberta", "nezha", "roformer")
+
+
+class MaskedLanguageModel:
+    """The encoder and the head of a BERT, NEZHA or RoFormer.
+
+    config_path, checkpoint_path, model, overrides: as of ``build_transformer_model``; without a
+    checkpoint the weights are drawn anew. Dropout is off: the model sees each text a few times
+    at most, and a run without it is a function of its seed alone.
+
+    >>> mlm = MaskedLanguageModel(vocab_size=9, hidden_size=8, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=16, hidden_act="gelu", max_position=8)
+    >>> mlm.logits([[2, 4, 3, 0]], positions=[1]).shape
+    TensorShape([1, 9])
+    """
+
+    def __init__(self, config_path=None, checkpoint_path=None, model: str = "bert", **overrides):
+        off = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
+        self.transformer = build_transformer_model(
+            config_path, checkpoint_path, model, with_mlm="linear", return_keras_model=False,
+            **{**off, **overrides})
+        layers, last = self.transformer.layers, self.transformer.num_hidden_layers - 1
+        hidden = layers[f"Transformer-{last}-FeedForward-Norm"].output
+        self.encoder = keras.Model(self.transformer.inputs, hidden)
+        self.head = [layers["MLM-Dense"], layers["MLM-Norm"]]
+        self.embedding, self.bias = layers["Embedding-Token"], layers["MLM-Bias"]
+        self.weights = self.transformer.model.trainable_weights
+
+    def logits(self, ids, positions, training: bool = False):
+        """Logits [chosen, vocabulary] at ``positions`` of the flattened ids [batch, length]."""
+        ids = tf.cast(ids, K.floatx())
+        inputs = [ids] + [tf.zeros_like(ids)] * (len(self.encoder.inputs) - 1)
+        hidden = self.encoder(inputs, training=training)  # [batch, length, hidden]
+        x = tf.gather(tf.reshape(hidden, [-1, hidden.shape[-1]]), positions)  # [chosen, hidden]
+        for layer in self.head:
+            x = layer(x)
+        return self.bias(self.embedding(x, mode="dense"))
+
+    def draw_weights(self, seed: int) -> None:
+        """Draws all weights anew for training from scratch: no two kernels equal, gains 1,
+        offsets 0, tables N(0, 0.02), and two things that make a small model start sooner:
+
+        * kernels N(0, 0.02 √(768 / hidden size)), which keeps the gain of BERT-base's layers:
+          with 0.02 at 128 units attention starts out flat;
+        * learned positions start as sinusoids, so that "one to the left" is one linear map for
+          all places, those beyond the training length included.
+        """
+        hidden = self.transformer.hidden_size
+        for index, weight in enumerate(self.weights):
+            rng = np.random.default_rng([seed, index])
+            weight.assign(_initial(weight, rng, 0.02 * (768 / hidden) ** 0.5))
+
+
+    def values(self) -> dict[str, np.ndarray]:
+        """The weights under the names of published checkpoints."""
+        layers = self.transformer.layers
+        return {name: weight.numpy()
+                for layer, names in self.transformer.variable_mapping().items() if layer in layers
+                for name, weight in zip(names, layers[layer].trainable_weights)}
+
+
+def _initial(weight, rng, kernel_deviation: float) -> np.ndarray:
+    kind = weight.name.split("/")[-1]
+    if kind.startswith("gamma"):
+        return np.ones(weight.shape, "float32")
+    if len(weight.shape) < 2:
+        return np.zeros(weight.shape, "float32")
+    if "Embedding-Position" in weight.name:
+        return _sinusoids(*weight.shape)
+    values = rng.standard_normal(weight.shape)
+    while (far := np.abs(values) > 2).any():
+        values[far] = rng.standard_normal(int(far.sum()))
+    return (values * (0.02 if "Embedding" in weight.name else kernel_deviation)).astype("float32")
+
+
+def _sinusoids(positions: int, size: int) -> np.ndarray:
+    """[positions, size], sine and cosine alternating, of deviation 0.02."""
+    angles = np.arange(positions)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
+    waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(positions, -1)[:, :size]
+    return (0.02 * 2 ** 0.5 * waves).astype("float32")
+
+
+def masked_metrics(logits, labels):
+    """Sum of the cross-entropies and number of hits over the masked positions."""
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+    hits = tf.equal(tf.argmax(logits, -1, tf.int32), labels)
+    return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.float32))

@@ -232,7 +232,7 @@ class _Variables(dict):
         self.asked.add(name)
         try:
             return self._reader.get_tensor(name)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, IndexError) as error:    # IndexError: the file is too short
             raise InputError(f"cannot read variable {name} ({_first_line(error)})", self.path,
                              "copy the checkpoint again") from None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
+import numpy as np  # noqa: F401  (the snippet's)
 from tqdm import tqdm
 
 from bert_theseus.errors import InputError
@@ -131,7 +131,7 @@ class _Run:
                       "seconds": round(self.history.seconds - before, 3)}
             self._keep_best(record)
             self._call("on_epoch_end", epoch, record)
-            self.history.epochs.append(record)
+            self.history.epochs.append(_plain(record))
             self.logs = {}
             self._save()
 
@@ -141,6 +141,8 @@ class _Run:
         if start == 0:
             self.model.reset_metrics()
             self._call("on_epoch_begin", epoch, {})
+        if start == steps:   # interrupted between the last step and the end of the epoch
+            self.logs.update({m.name: float(m.result()) for m in self.model.metrics})
         source = Ahead(self.batches.epoch(epoch, start)) if start < steps else None
         bar = tqdm(total=steps, initial=start, disable=not self.progress, desc=self._title(epoch),
                    mininterval=0.5 if sys.stderr.isatty() else 20, dynamic_ncols=True)
@@ -162,8 +164,9 @@ class _Run:
         logs = {key: float(value) for key, value in self.step(batch).items()}
         self.history.step_seconds += time.perf_counter() - began
         self._refuse_infinite(logs, number)
-        self._call("on_train_batch_end", number, logs)
         self.logs = logs
+        self._call("on_train_batch_end", number, logs)
+        self.logs = _plain(logs)
         if self.folder and self.timer.due():
             self._save()
 
@@ -239,3 +242,9 @@ class _Run:
     def _call(self, hook: str, *args) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
+
+
+def _plain(logs: dict) -> dict:
+    """Numbers as JSON can carry them: callbacks put numpy's and TensorFlow's into the logs."""
+    return {key: value if isinstance(value, (int, float, str)) else float(value)
+            for key, value in logs.items()}

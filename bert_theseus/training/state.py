@@ -10,6 +10,8 @@ itself, so that no kind of state can be forgotten.
 import json
 import os
 import random
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,7 +46,7 @@ def load_arrays(path: str | os.PathLike) -> tuple[list[np.ndarray], dict]:
         with np.load(path, allow_pickle=False) as file:
             record = json.loads(file["record"].tobytes().decode())
             return [file[name] for name in sorted(file.files) if name != "record"], record
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"not a saved state ({error})", str(path),
                          "delete it to start anew") from None
 

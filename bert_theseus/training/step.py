@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from bert_theseus.backend import keras
 from bert_theseus.training.randomness import draws_by_step, unrepeatable_operations
 
 
@@ -20,6 +21,7 @@ class TrainingStep:
     def __init__(self, model, batch, seed: int):
         self.number = tf.Variable(0, dtype="int64", trainable=False, name="step")
         self.model, self.traces = model, 0
+        create_variables(model, batch)
         spec = tf.nest.map_structure(
             lambda x: tf.TensorSpec([None] * np.ndim(x), np.asarray(x).dtype), batch)
 
@@ -54,6 +56,27 @@ class TrainingStep:
         resources = [f"a resource {x!r}" for x in self.concrete.captured_inputs
                      if x.dtype == tf.resource and id(x) not in handles]
         return unrepeatable_operations(self.concrete) + resources
+
+
+def create_variables(model, batch) -> None:
+    """Makes optimizer slots and metrics before the step is traced.
+
+    Where a step makes variables at its first run, TensorFlow traces it twice, which for a deep
+    model costs seconds. Only models with one output and one target are made ready; others work
+    all the same.
+    """
+    optimizer = model.optimizer
+    make = getattr(optimizer, "_create_all_weights", None) or getattr(optimizer, "build", None)
+    if make is not None:
+        make(model.trainable_variables)
+    outputs = model.outputs
+    if not outputs or len(outputs) != 1 or len(batch) < 2 or isinstance(batch[1], (list, dict)):
+        return
+    target = keras.Input(np.shape(batch[1])[1:], dtype=np.asarray(batch[1]).dtype.name)
+    for part, arguments in ((model.compiled_loss, (outputs[0],)),
+                            (model.compiled_metrics, (outputs[0], target))):
+        if part is not None and not part.built:
+            part.build(*arguments)
 
 
 def _optimizer_variables(optimizer) -> list[tf.Variable]:

@@ -353,6 +353,26 @@ def test_keras_has_one_set_of_modules():
     assert np_utils.to_categorical([1], 2).tolist() == [[0, 1]]
 
 
+def test_a_star_brings_the_snippets():
+    scope = {}
+    exec("from bert4keras.snippets import *", scope)
+    assert scope["sequence_padding"]([[1], [2, 3]]).tolist() == [[1, 0], [2, 3]]
+    assert "AutoRegressiveDecoder" in scope and "_" not in scope
+
+
+def test_a_generator_of_inputs_without_target():
+    """The loss is the model's own; x and twice x are both inputs."""
+    first, second = keras.Input([1]), keras.Input([1])
+    model = keras.Model([first, second], keras.layers.subtract([second, first]))
+    model.add_loss(K.mean(model.output))
+    model.compile("sgd")
+    x = np.array([[1.0], [2.0]])
+    history = model.fit((([x, 2 * x], None) for _ in range(2)), steps_per_epoch=2, verbose=0)
+    assert history.history["loss"] == [1.5]
+    for batch in ([x, 2 * x], ([x, 2 * x], None), ([x, 2 * x],)):
+        np.testing.assert_array_equal(model.predict((b for b in [batch]), verbose=0), x)
+
+
 def test_every_fault_of_the_environment_is_one_line_with_its_fix():
     good = {"tensorflow": "2.21.0", "tf_keras": "2.21.3", "bert4keras": "0.11.5"}
 

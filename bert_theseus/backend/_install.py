@@ -22,4 +22,15 @@ def install() -> tuple:
     _recompute.repair(backend)
     _optimizers.repair(importlib.import_module("bert4keras.optimizers"))
     _models.repair(importlib.import_module("bert4keras.models"))
+    name_what_star_imports(importlib.import_module("bert4keras.snippets"))
     return keras, backend.K
+
+
+def name_what_star_imports(snippets) -> None:
+    """``from bert4keras.snippets import *`` gives nothing in Python 3.
+
+    bert4keras puts an object of its own in the place of that module, and a star looks for names
+    in its ``__dict__``, which has none of them; ``__all__`` is asked first.
+    """
+    module = snippets.module
+    module.__all__ = [name for name in vars(module) if not name.startswith("_")]

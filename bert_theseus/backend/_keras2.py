@@ -1,6 +1,7 @@
 """Repairs of Keras 2 itself (``tf_keras``): one set of modules, one kind of optimizer, seeds."""
 
 import functools
+import inspect
 import sys
 import types
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 from tf_keras.api._v2 import keras
 from tf_keras.src import backend as source_backend
 from tf_keras.src import optimizers as source_optimizers
+from tf_keras.src.engine import data_adapter
 from tf_keras.src.initializers import initializers as source_initializers
 
 _API = keras.__name__
@@ -25,6 +27,8 @@ def repair():
     """Applies the repairs of this file; returns the ``keras`` everybody gets from now on."""
     use_legacy_optimizers()
     draw_anew_at_each_call()
+    keep_lists_of_inputs_together()
+    predict_from_lists_of_inputs()
     give_keras_its_name()
     give_old_homes_back()
     return keras
@@ -60,6 +64,38 @@ def draw_anew_at_each_call() -> None:
         self._used = True
 
     source_initializers.Initializer._warn_reuse = reseed
+
+
+def keep_lists_of_inputs_together() -> None:
+    """A generator that yields ``[tokens, segments], None`` gives two inputs and no target.
+
+    That is how bert4keras' examples train a model with a ``Loss`` layer. tf_keras asks
+    ``isinstance(x, tuple or list)``, overlooks the list, and takes segments for the target.
+    """
+    original = data_adapter.pack_x_y_sample_weight
+
+    @functools.wraps(original)
+    def pack(x, y=None, sample_weight=None):
+        return (x,) if y is None and isinstance(x, list) else original(x, y, sample_weight)
+
+    data_adapter.pack_x_y_sample_weight = keras.utils.pack_x_y_sample_weight = pack
+
+
+def predict_from_lists_of_inputs() -> None:
+    """A generator for ``predict`` that yields ``[tokens, segments]`` yields two inputs.
+
+    So it was in Keras <= 2.3, and so does bert4keras' ``DataGenerator.fortest``; tf_keras reads
+    the list as (input, target).
+    """
+    original = keras.Model.predict
+
+    @functools.wraps(original)
+    def predict(self, x, *args, **kwargs):
+        if inspect.isgenerator(x):
+            x = ((batch,) if isinstance(batch, list) else batch for batch in x)
+        return original(self, x, *args, **kwargs)
+
+    keras.Model.predict = predict
 
 
 def give_keras_its_name() -> None:

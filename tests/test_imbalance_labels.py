@@ -227,7 +227,7 @@ def test_a_label_that_cannot_be_counted_is_named():
             (lambda: im.class_counts("bad.json", 3), ["label 7", "bad.json:2", "0 … 2"]),
             (lambda: im.class_counts("bad.json", names=["0", "1"]), ["'7'", "bad.json:2", "0, 1"]),
             (lambda: im.class_counts("bad.json", 8), ["no field 'label'", "bad.json:3"]),
-            (lambda: im.class_counts("none.json", 8), ["cannot read", "none.json"]),
+            (lambda: im.class_counts("none.json", 8), ["cannot read it", "none.json"]),
             (lambda: im.class_counts(["a"], 2), ["'a' is no integer", "labels[0]", "names="]),
             (lambda: im.class_counts([0, 1]), ["num_classes"]),
             (lambda: im.class_prior([0, 0], 2), ["class 1 never occurs", "smoothing"]),

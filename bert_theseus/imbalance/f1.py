@@ -94,6 +94,11 @@ class SmoothF1Statistic:
         product, total = np.atleast_1d(product), np.atleast_1d(total)
         self._variable(len(product)).assign(np.stack([product, total, np.ones_like(total)]))
 
+    def reset(self) -> None:
+        """Back to the state before the first batch, for the next model."""
+        if self._state is not None:
+            self._state.assign(self._start(self._state.shape[-1]))
+
     def value(self) -> np.ndarray:
         """F~ [classes] as it stands (running or full); empty before its first use."""
         if self._state is None:
@@ -106,11 +111,15 @@ class SmoothF1Statistic:
         Before the first full pass F~ is 0 and E[y + p] is 1: positives alone train.
         """
         if self._state is None:
-            start = np.zeros([3, classes]) if self.estimate == "running" else np.stack(
-                [np.zeros(classes), np.ones(classes), np.ones(classes)])
             with tf.init_scope():
-                self._state = tf.Variable(start, trainable=False, dtype=tf.float32)
+                self._state = tf.Variable(self._start(classes), trainable=False, dtype=tf.float32)
         return self._state
+
+    def _start(self, classes: int) -> np.ndarray:
+        start = np.zeros([3, classes])
+        if self.estimate == "full":
+            start[1:] = 1
+        return start
 
 
 def smooth_f1(product, total):

@@ -5,13 +5,12 @@ one line. A prior of zero is refused where a logarithm is taken of it (the artic
 goes on): ``smoothing`` is the documented way to give unseen classes some mass.
 """
 
-import gzip
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from bert_theseus.clue import read_rows
 from bert_theseus.errors import InputError
 
 
@@ -107,28 +106,15 @@ def _with_positions(labels, field) -> Iterator[tuple[str, object]]:
     if not isinstance(labels, (str, os.PathLike)):
         return ((f"labels[{i}]", label) for i, label in enumerate(_flat(labels)))
     return ((f"{labels}:{line}", _field(row, field, f"{labels}:{line}"))
-            for line, row in _lines(labels))
+            for line, row in read_rows(labels))
 
 
 def _flat(labels) -> Iterable:
     return np.asarray(labels).ravel().tolist() if hasattr(labels, "shape") else labels
 
 
-def _lines(path) -> Iterator[tuple[int, str]]:
-    opener = gzip.open if str(path).endswith(".gz") else open
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the labels ({error})", str(path),
-                         "give a file with one JSON object a line") from None
-
-
-def _field(line: str, field: str, where: str):
-    try:
-        return json.loads(line)[field]
-    except (ValueError, TypeError, KeyError):
-        raise InputError(f"no field {field!r}", where,
-                         "each line is a JSON object; name its field with field=") from None
+def _field(row: dict, field: str, where: str):
+    if field not in row:
+        raise InputError(f"no field {field!r}", where, f"the row has {', '.join(row) or 'none'}; "
+                         "name its field with field=")
+    return row[field]

@@ -1,0 +1,143 @@
+"""Statements of the four articles that measurements can test, and what the runs say of them.
+
+Each is a comparison of two losses (each at the setting that dev chose for the measure, or at a
+setting named here) by a measure. A group — a task at one imbalance — votes with a paired test
+over seeds; the verdict follows from the votes by a fixed rule, :func:`verdict_of`.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bert_theseus.imbalance.study.measures import LOWER_IS_BETTER, paired_test
+from bert_theseus.imbalance.study.runs import chosen, steps_to_reach
+from bert_theseus.imbalance.study.settings import OVERALL, POST_HOC
+
+CE, LA = "cross-entropy", "logit adjusted"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Article, statement, and the comparison: ``a`` against ``b`` by ``measure``.
+
+    expected: "better" (a above b) or "equal" (no difference beyond ``margin`` either way).
+    fixed:    family → settings it is held to, instead of a choice on dev.
+    """
+
+    article: int
+    text: str
+    a: str
+    b: str
+    measure: str
+    expected: str = "better"
+    margin: float = 0.01
+    fixed: dict = field(default_factory=dict)
+
+
+CLAIMS = (
+    Claim(7708, "cross-entropy (log p) learns where smooth accuracy (p) has no gradient",
+          CE, "smooth accuracy", "balanced accuracy"),
+    Claim(7708, "F1-weighted cross-entropy helps F1 against cross-entropy",
+          "F1-weighted", CE, "macro F1"),
+    Claim(7708, "F1-weighted cross-entropy (log p) is better than smooth F1 itself (p)",
+          "F1-weighted", "smooth F1", "macro F1"),
+    Claim(7708, "larger margins for rare classes (balls) help balanced accuracy",
+          "margin (-log prior)", CE, "balanced accuracy"),
+    Claim(7708, "the prior inside the logarithm is better than weights outside it",
+          LA, "class weights", "balanced accuracy"),
+    Claim(4733, "focal loss helps against cross-entropy", "focal", CE, "balanced accuracy"),
+    Claim(4733, "the article's soft truncation does what focal loss does",
+          "soft truncated", "focal", "balanced accuracy", "equal"),
+    Claim(4733, "hard truncation reaches what cross-entropy reaches",
+          "hard truncated", CE, "balanced accuracy", "equal"),
+    Claim(7615, "balanced accuracy: argmax f (adjusted loss) beats plain cross-entropy",
+          LA, CE, "balanced accuracy", fixed={LA: ("tau=1",)}),
+    Claim(7615, "balanced accuracy: argmax f beats argmax f + log p",
+          LA, OVERALL, "balanced accuracy", fixed={LA: ("tau=1",)}),
+    Claim(7615, "overall accuracy: argmax f + log p beats argmax f",
+          OVERALL, LA, "accuracy", fixed={LA: ("tau=1",)}),
+    Claim(7615, "tau = 1 is as good as a tau tuned on dev (post hoc)",
+          POST_HOC + ", tau = 1", POST_HOC, "balanced accuracy", "equal"),
+    Claim(7615, "adjusting the loss and adjusting after training agree",
+          LA, POST_HOC, "balanced accuracy", "equal",
+          fixed={LA: ("tau=1",), POST_HOC: ("tau=1",)}),
+    Claim(7359, "the softmax loss for several labels needs no weights: as good as tuned ones",
+          "multi-label softmax", "tuned positive weight", "macro F1", "equal"),
+    Claim(7359, "and better than binary cross-entropy without weights",
+          "multi-label softmax", "binary cross-entropy", "macro F1"),
+)
+
+
+def judge(claim: Claim, groups: dict) -> dict | None:
+    """The votes of all groups that have both losses, and the verdict; None where none has.
+
+    groups: name → group of :func:`run_group`. Equal classes (imbalance 1) do not vote.
+    """
+    votes = {}
+    for name, group in groups.items():
+        families = {n.split(" | ")[0] for n in group["names"]}
+        a = claim.a.removesuffix(", tau = 1")
+        if not {a, claim.b} <= families or len(set(group.get("counts", [1, 2]))) == 1:
+            continue
+        fixed = dict(claim.fixed)
+        at = chosen(group, claim.measure, {**fixed, a: ("tau=1",)} if a != claim.a else fixed)[a]
+        against = chosen(group, claim.measure, fixed)[claim.b]
+        sign = -1 if claim.measure in LOWER_IS_BETTER else 1
+        test = paired_test(*(sign * np.array(x["test"][claim.measure]) for x in (at, against)))
+        votes[name] = {**test, "a": float(np.mean(at["test"][claim.measure])),
+                       "b": float(np.mean(against["test"][claim.measure]))}
+    if not votes:
+        return None
+    return {"article": claim.article, "statement": claim.text, "measure": claim.measure,
+            "votes": votes, **verdict_of(claim, votes)}
+
+
+def verdict_of(claim: Claim, votes: dict) -> dict:
+    """holds / does not / unclear, and the counts behind it.
+
+    "better" holds if more than half of the groups are significantly better (p < 0.05) and none is
+    significantly worse, does not if more than half are not better even in the mean, or more are
+    significantly worse than better. "equal" holds if at least three quarters of the mean
+    differences lie within the margin, does not if fewer than half do. Else unclear.
+    """
+    n = len(votes)
+    significant = [v for v in votes.values() if v["p"] is not None and v["p"] < 0.05]
+    up = sum(v["difference"] > 0 for v in significant)
+    down = len(significant) - up
+    if claim.expected == "equal":
+        near = sum(abs(v["difference"]) <= claim.margin for v in votes.values())
+        word = "holds" if near >= 0.75 * n else "does not" if near < n / 2 else "unclear"
+        return {"verdict": word, "groups": n, "within margin": near, "margin": claim.margin,
+                "significantly above": up, "significantly below": down}
+    not_above = sum(v["difference"] <= 0 for v in votes.values())
+    if up > n / 2 and not down:
+        word = "holds"
+    else:
+        word = "does not" if not_above > n / 2 or down > up else "unclear"
+    return {"verdict": word, "groups": n, "significantly above": up, "significantly below": down}
+
+
+def steps_claim(groups: dict, share: float = 0.95) -> dict | None:
+    """4733: hard truncation works but needs many more iterations.
+
+    For each group: steps until the mean dev balanced accuracy first reaches ``share`` of the best
+    that cross-entropy reaches, for both losses. Holds if hard truncation needs more steps (or
+    never gets there) in more than half of the groups, does not if in fewer than a quarter.
+    """
+    votes = {}
+    for name, group in groups.items():
+        if not {"hard truncated | ", "cross-entropy | "} <= set(group["names"]):
+            continue
+        row = group["names"].index("cross-entropy | ")
+        target = share * group["dev"][:, row, :, 1].mean(0).max()
+        votes[name] = {loss: steps_to_reach(group, loss, "", target)
+                       for loss in ("cross-entropy", "hard truncated")}
+    if not votes:
+        return None
+    more = sum(v["hard truncated"] is None or v["hard truncated"] > v["cross-entropy"]
+               for v in votes.values())
+    share_more = more / len(votes)
+    word = "holds" if share_more > 0.5 else "does not" if share_more < 0.25 else "unclear"
+    return {"article": 4733, "statement": "hard truncation needs more iterations", "votes": votes,
+            "measure": f"steps to {share:.0%} of the best of cross-entropy", "verdict": word,
+            "groups": len(votes), "needs more steps": more}

@@ -1,0 +1,145 @@
+"""The same comparison with the whole model trained: a published BERT, a few losses.
+
+Each loss runs with one setting, the one its article or paper names, since the search over settings
+belongs to the fixed features; epochs are chosen on dev.
+"""
+
+import gc
+from pathlib import Path
+
+import numpy as np
+
+from bert_theseus import imbalance as im
+from bert_theseus.backend import K, keras, set_seed
+from bert_theseus.clue import NumpyBatches
+from bert_theseus.errors import InputError
+from bert_theseus.imbalance.study.data import Corpus, cut, long_tail_counts
+from bert_theseus.imbalance.study.measures import confusion, measure, thirds
+from bert_theseus.imbalance.study.settings import OVERALL, POST_HOC
+from bert_theseus.training import fit
+
+
+def fine_tuned_losses(counts: np.ndarray) -> dict:
+    """"family | setting" → loss, integer labels."""
+    prior = counts / counts.sum()
+    return {
+        "cross-entropy | ": im.WeightedCrossentropy(),
+        "class weights | n^-1": im.WeightedCrossentropy(im.inverse_frequency_weights(counts)),
+        "focal | gamma=2": im.FocalCrossentropy(2.0),
+        "F1-weighted | running": im.F1WeightedCrossentropy("running"),
+        "margin (LDAM) | largest=0.5": im.MarginCrossentropy(im.ldam_margins(counts)),
+        "logit adjusted | tau=1": im.LogitAdjustedCrossentropy(prior),
+    }
+
+
+def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epochs: int,
+                   learning_rate: float, batch_size: int = 32, maxlen: int = 64,
+                   folder: Path | None = None, resume: bool = False) -> dict:
+    """A group as :func:`run_group` gives it, snapshots being epochs.
+
+    folder: where the state of each training goes, so that ``resume`` can go on inside one.
+    Raises InputError for a corpus without texts.
+    """
+    if not corpus.texts:
+        raise InputError("no texts to fine-tune on", corpus.name, "give a task with texts")
+    classes = len(corpus.classes)
+    counts = long_tail_counts(classes, imbalance, corpus.head)
+    losses = fine_tuned_losses(counts)
+    tokens = {}
+    result = {"dev": [], "test": [], "thirds": []}
+    for seed in seeds:
+        task = cut(corpus.labels, counts, seed, fixed_order=classes == 2)
+        if not tokens:
+            tokens = {split: _tokens(part, bert_dir, maxlen)
+                      for split, part in corpus.texts.items()}
+        found = [_train(name, loss, task, tokens, seed, bert_dir, classes, epochs, learning_rate,
+                        batch_size, folder and folder / f"{corpus.name}_{imbalance:g}_{seed}_{i}",
+                        resume) for i, (name, loss) in enumerate(losses.items())]
+        rows = _with_predictions_otherwise(found, list(losses), task.prior)
+        for split in ("dev", "test"):
+            result[split].append([[measure(z, task.labels[split], task.prior) for z in row[split]]
+                                  for row in rows])
+        result["thirds"].append([[thirds(confusion(z, task.labels["test"])) for z in row["test"]]
+                                 for row in rows])
+    names = [*losses, f"{POST_HOC} | tau=1", f"{OVERALL} | tau=1"]
+    return {"names": names, "snapshots": list(range(1, epochs + 1)), "counts": counts.tolist(),
+            **{key: np.array(value) for key, value in result.items()}}
+
+
+def _with_predictions_otherwise(found, names, prior):
+    plain = found[names.index("cross-entropy | ")]
+    adjusted = found[names.index("logit adjusted | tau=1")]
+    return [*found,
+            {s: [im.adjust_logits(z, prior) for z in part] for s, part in plain.items()},
+            {s: [im.prediction_scores(z, prior, "overall", "adjusted") for z in part]
+             for s, part in adjusted.items()}]
+
+
+def _train(name, loss, task, tokens, seed, bert_dir, classes, epochs, learning_rate, batch_size,
+           folder, resume) -> dict:
+    """split → logits [rows, classes] after each epoch."""
+    K.clear_session()
+    gc.collect()
+    set_seed(seed)
+    model = _classifier(bert_dir, classes)
+    model.compile(keras.optimizers.legacy.Adam(learning_rate), loss)
+    rows, y = task.rows["train"], task.labels["train"].astype("int32")
+    inputs = tokens["train"][rows]
+    batches = NumpyBatches(len(y), min(batch_size, len(y)),
+                           lambda i: (_trimmed(inputs[i]), y[i]), seed=seed)
+    logits = {"dev": [], "test": []}
+    kept = folder and folder / "logits.npz"
+    if resume and kept and kept.exists():
+        with np.load(kept) as saved:
+            return {split: list(saved[split]) for split in logits}
+
+    def evaluate(model):
+        for split in logits:
+            logits[split].append(predict(model, tokens[split][task.rows[split]]))
+        return float(measure(logits["dev"][-1], task.labels["dev"], task.prior)[1])
+
+    fit(model, batches, epochs, evaluate=evaluate, name=name)
+    if kept:
+        from bert_theseus.results import replace_file
+        replace_file(kept, lambda beside: np.savez_compressed(beside, **logits))
+    return logits
+
+
+def _classifier(bert_dir: str, classes: int):
+    from bert4keras.models import build_transformer_model
+
+    from bert_theseus.checkpoint import bert_folder
+    folder = bert_folder(bert_dir)
+    bert = build_transformer_model(folder.config_path, folder.checkpoint_path,
+                                   return_keras_model=False)
+    first = keras.layers.Lambda(lambda x: x[:, 0], name="CLS-token")(bert.model.output)
+    logits = keras.layers.Dense(classes, kernel_initializer=bert.initializer)(first)
+    return keras.Model(bert.model.input, logits)
+
+
+def _tokens(texts, bert_dir: str, maxlen: int) -> np.ndarray:
+    """Token ids [texts, maxlen], padded with 0."""
+    from bert4keras.tokenizers import Tokenizer
+
+    from bert_theseus.checkpoint import bert_folder
+    tokenizer = Tokenizer(bert_folder(bert_dir).dict_path, do_lower_case=True)
+    tokens = np.zeros((len(texts), maxlen), "int32")
+    for row, text in zip(tokens, texts):
+        ids = tokenizer.encode(text, maxlen=maxlen)[0]
+        row[:len(ids)] = ids
+    return tokens
+
+
+def _trimmed(tokens) -> list[np.ndarray]:
+    """[token_ids, segment_ids], cut to the longest row."""
+    tokens = tokens[:, :max(int((tokens > 0).sum(-1).max()), 1)]
+    return [tokens, np.zeros_like(tokens)]
+
+
+def predict(model, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Logits [rows, classes] of token ids [rows, length], rows sorted by length on the way."""
+    order = np.argsort((tokens > 0).sum(-1), kind="stable")
+    parts = [model.predict_on_batch(_trimmed(tokens[order[i:i + batch_size]]))
+             for i in range(0, len(order), batch_size)]
+    logits = np.concatenate(parts)
+    return logits[np.argsort(order)]

@@ -1,0 +1,96 @@
+"""One group of the study: a task at one imbalance, all seeds, all losses, all settings.
+
+``run_group`` trains the heads and returns every measure of every setting at every snapshot, on
+dev and on test; ``chosen`` picks each loss's setting on dev and gives its test values.
+"""
+
+import numpy as np
+
+from bert_theseus import imbalance as im
+from bert_theseus.imbalance.study.data import Corpus, cut, long_tail_counts
+from bert_theseus.imbalance.study.heads import Heads, logits_of
+from bert_theseus.imbalance.study.measures import (LOWER_IS_BETTER, MEASURES, best, confusion,
+                                                   measure, thirds)
+from bert_theseus.imbalance.study.settings import (ONE_HOT, OVERALL, POST_HOC, TAUS,
+                                                   loss_settings)
+
+AFTERWARDS = (*(f"{POST_HOC} | tau={tau:g}" for tau in TAUS), f"{OVERALL} | tau=1")
+SNAPSHOTS = (25, 50, 100, 200, 400, 800, 1600)
+
+
+def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 1600, batch_size: int = 128,
+              jit: bool = False, progress=iter) -> dict:
+    """Trains and measures; arrays [seeds, settings, snapshots, …] by split.
+
+    Returns {"families", "names", "snapshots", "dev", "test", "thirds"}; names are
+    "family | setting".
+    """
+    classes = len(corpus.classes)
+    binary = classes == 2
+    counts = long_tail_counts(classes, imbalance, corpus.head)
+    tree = loss_settings(counts, binary)
+    losses = {f"{family} | {setting}": loss for family, settings in tree.items()
+              for setting, loss in settings.items()}
+    one_hot = [name for name in losses if name.split(" | ")[0] in ONE_HOT]
+    heads = Heads(losses, corpus.features["train"].shape[-1], 1 if binary else classes,
+                  one_hot=one_hot, jit=jit)
+    snapshots = [s for s in SNAPSHOTS if s < steps] + [steps]
+    result = {"dev": [], "test": [], "thirds": []}
+    for seed in progress(seeds):
+        task = cut(corpus.labels, counts, seed, fixed_order=binary)
+        x = {split: corpus.features[split][task.rows[split]] for split in task.rows}
+        weights = heads.train(x["train"], task.labels["train"], steps, batch_size, seed, snapshots)
+        for split in ("dev", "test"):
+            measured = [measure_all(logits_of(weights[s], x[split]), list(losses),
+                                    task.labels[split], task.prior) for s in snapshots]
+            result[split].append(np.stack([m for m, _ in measured], 1))
+        result["thirds"].append(np.stack([t for _, t in measured], 1))
+    return {"names": [*losses, *AFTERWARDS], "snapshots": snapshots, "counts": counts.tolist(),
+            **{key: np.stack(value) for key, value in result.items()}}
+
+
+def measure_all(logits, names, y, prior):
+    """Measures [settings, measures] and thirds [settings, 3, 3] of logits [heads, rows, classes].
+
+    After the heads come the predictions made otherwise from the same training, AFTERWARDS.
+    """
+    plain = logits[names.index("cross-entropy | ")]
+    adjusted = logits[names.index("logit adjusted | tau=1")]
+    every = [*logits, *(im.adjust_logits(plain, prior, tau) for tau in TAUS),
+             im.prediction_scores(adjusted, prior, "overall", "adjusted")]
+    return (np.stack([measure(z, y, prior) for z in every]),
+            np.stack([thirds(confusion(z, y)) for z in every]))
+
+
+def chosen(group: dict, criterion: str, fixed: dict | None = None) -> dict[str, dict]:
+    """family → its setting and snapshot that are best on dev by ``criterion``, and test values.
+
+    fixed: family → settings allowed (the rest is left out of the choice). Values:
+    {"setting", "steps", "test": {measure → [seeds]}, "thirds": [3, 3]}.
+    """
+    which = MEASURES.index(criterion)
+    families = {}
+    for i, name in enumerate(group["names"]):
+        families.setdefault(name.split(" | ")[0], []).append(i)
+    result = {}
+    for family, rows in families.items():
+        if fixed and family in fixed:
+            rows = [i for i in rows if group["names"][i].split(" | ")[1] in fixed[family]]
+        setting, snapshot = best(group["dev"][:, rows][..., which], criterion in LOWER_IS_BETTER)
+        row = rows[setting]
+        result[family] = {
+            "setting": group["names"][row].split(" | ")[1],
+            "steps": int(group["snapshots"][snapshot]),
+            "test": {m: group["test"][:, row, snapshot, j].tolist()
+                     for j, m in enumerate(MEASURES)},
+            "thirds": group["thirds"][:, row, snapshot].mean(0).tolist()}
+    return result
+
+
+def steps_to_reach(group: dict, family: str, setting: str, target: float,
+                   measure_name: str = "balanced accuracy") -> int | None:
+    """The first snapshot at which the mean dev measure reaches ``target``; None if none does."""
+    row = group["names"].index(f"{family} | {setting}")
+    curve = group["dev"][:, row, :, MEASURES.index(measure_name)].mean(0)
+    reached = np.flatnonzero(curve >= target)
+    return int(group["snapshots"][reached[0]]) if reached.size else None

@@ -1,0 +1,78 @@
+"""Several labels at once on real data: which kinds of entities a sentence of CLUENER names.
+
+7359 says its softmax loss is as good as binary cross-entropy with tuned weights. Ten entity types,
+each its own task; the losses share features, batches and seeds. A seed draws the nine tenths of
+the training set it trains on and the order of its batches.
+"""
+
+import numpy as np
+
+from bert_theseus import imbalance as im
+from bert_theseus.clue import get_task
+from bert_theseus.imbalance.study.features import text_features
+from bert_theseus.imbalance.study.heads import Heads, logits_of
+from bert_theseus.imbalance.study.measures import MEASURES
+from bert_theseus.imbalance.study.runs import SNAPSHOTS
+
+LOSSES = {
+    "multi-label softmax | ": im.MultilabelCrossentropy,
+    "binary cross-entropy | ": lambda: im.WeightedCrossentropy(labels="binary"),
+    **{f"tuned positive weight | {w:g}": lambda w=w: im.WeightedCrossentropy([1, w], labels="binary")
+       for w in (1, 2, 3, 5, 8, 12)},
+    **{f"focal | gamma={g:g}": lambda g=g: im.FocalCrossentropy(g, labels="binary")
+       for g in (0.5, 1, 2)},
+    **{f"logit adjusted | tau={t:g}": lambda t=t: im.LogitAdjustedCrossentropy(
+        [0.8, 0.2], t, labels="binary") for t in (0.5, 1)},
+    "smooth F1 | ": lambda: im.SmoothF1Loss("running", labels="binary"),
+    "F1-weighted | ": lambda: im.F1WeightedCrossentropy("running", labels="binary"),
+}
+
+
+def load_entity_types(data_dir, features: str = "ngrams", bert_dir=None) -> tuple[dict, dict]:
+    """Features [sentences, dimensions] and labels [sentences, types] of CLUENER's splits."""
+    task = get_task("cluener", data_dir)
+    examples = {split: task.load(data_dir, split) for split in ("train", "dev", "test")}
+    labels = {split: np.array([[kind in e.label for kind in task.labels] for e in part], "int32")
+              for split, part in examples.items()}
+    texts = {split: [e.text for e in part] for split, part in examples.items()}
+    return text_features(texts, features, bert_dir=bert_dir), labels
+
+
+def run_several_labels(features: dict, labels: dict, seeds, steps: int = 1600,
+                       batch_size: int = 128, jit: bool = False) -> dict:
+    """A group as :func:`run_group` gives it, measured by micro and macro F1 of the label sets.
+
+    Of MEASURES only "macro F1" and "accuracy" (here: micro F1) are filled; predicted is what
+    scores above 0.
+    """
+    losses = {name: make() for name, make in LOSSES.items()}
+    heads = Heads(losses, features["train"].shape[-1], labels["train"].shape[-1], jit=jit)
+    snapshots = [s for s in SNAPSHOTS if s < steps] + [steps]
+    result = {"dev": [], "test": []}
+    for seed in seeds:
+        rows = np.random.default_rng(seed).permutation(len(labels["train"]))
+        rows = rows[:len(rows) * 9 // 10]
+        weights = heads.train(features["train"][rows], labels["train"][rows], steps, batch_size,
+                              seed, snapshots)
+        for split in result:
+            result[split].append(np.stack([
+                [set_measures(z > 0, labels[split]) for z in logits_of(weights[s], features[split])]
+                for s in snapshots], 1))
+    measures = {split: np.stack(value) for split, value in result.items()}
+    shape = (*measures["test"].shape[:-1], 3, 3)
+    return {"names": list(losses), "snapshots": snapshots, "thirds": np.full(shape, np.nan),
+            "counts": labels["train"].sum(0).tolist(), **measures}
+
+
+def set_measures(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Micro F1 in the place of "accuracy", macro F1 in its own, NaN elsewhere; [sentences, types].
+
+    >>> set_measures(np.array([[1, 0], [1, 1]]) > 0, np.array([[1, 0], [0, 1]]))[[0, 2]].round(3)
+    array([0.8  , 0.833])
+    """
+    right = (predicted & (true > 0)).sum(0)
+    wrong = predicted.sum(0) + true.sum(0)
+    values = np.full(len(MEASURES), np.nan)
+    values[MEASURES.index("accuracy")] = 2 * right.sum() / max(wrong.sum(), 1)
+    values[MEASURES.index("macro F1")] = (2 * right / np.maximum(wrong, 1)).mean()
+    return values

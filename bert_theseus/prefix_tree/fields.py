@@ -165,12 +165,21 @@ def _odd_spaces(lines: Lines) -> list[int]:
     odd = blank.copy()
     odd[1:-1] &= border[:-2] | border[2:]
     odd |= ((octets >= 0x0B) & (octets <= 0x0D)) | ((octets >= 0x1C) & (octets <= 0x1F))
-    lead = octets[:-2]
-    for row in np.flatnonzero((lead == 0xC2) | (lead == 0xE1) | (lead == 0xE2) |
-                              ((lead == 0xE3) & (octets[1:-1] == 0x80))):
-        if lines.data[row:row + 3].decode("utf-8", "ignore")[:1].isspace():
-            odd[row] = True
+    odd[:-2] |= _wide_spaces(octets[:-2], octets[1:-1], octets[2:])
     positions = np.flatnonzero(odd)
     rows = np.searchsorted(lines.starts["object"], positions, "right") - 1
     inside = (rows >= 0) & (positions < lines.ends["object"][rows])
     return np.unique(rows[inside]).tolist()
+
+
+def _wide_spaces(one: np.ndarray, two: np.ndarray, three: np.ndarray) -> np.ndarray:
+    """Where white space of several bytes begins: U+0085, A0, 1680, 2000–200A, 2028, 2029, 202F,
+    205F, 3000."""
+    found = (one == 0xE3) & (two == 0x80) & (three == 0x80)
+    lead = np.flatnonzero((one == 0xC2) | (one == 0xE1) | (one == 0xE2))
+    a, b, c = one[lead], two[lead], three[lead]
+    found[lead] |= (a == 0xC2) & ((b == 0x85) | (b == 0xA0))
+    found[lead] |= (a == 0xE1) & (b == 0x9A) & (c == 0x80)
+    found[lead] |= (a == 0xE2) & (b == 0x80) & ((c <= 0x8A) | (c == 0xA8) | (c == 0xA9) | (c == 0xAF))
+    found[lead] |= (a == 0xE2) & (b == 0x81) & (c == 0x9F)
+    return found

@@ -20,7 +20,7 @@ demo: $(READY)  ## set everything up and run BERT-of-Theseus to its table (about
 	PYTHONPATH=. $(BIN)/python scripts/theseus.py --output_dir output/theseus
 
 test: $(READY)  ## the test suite, under 15 minutes on two cores
-	PYTHONPATH=. $(BIN)/python -m pytest -q tests
+	PYTHONPATH=. $(BIN)/python -m pytest -q
 
 benchmark: $(READY)  ## every speed and memory claim, ours beside the article's way
 	set -e; for program in benchmarks/*.py; do PYTHONPATH=. $(BIN)/python $$program; done

@@ -1,15 +1,20 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from harness import assert_close, check_layer
 
-from bert_theseus.backend import K, keras, set_seed
+from bert_theseus.backend import keras, set_seed
 from bert_theseus.errors import InputError
+from bert_theseus.export import export_bert
 from bert_theseus.theseus import (BinaryRandomChoice, ConstantRate, LinearRate, ModuleReplacing,
                                   ReplacingDraws, ReplacingRateScheduler, bert_of_theseus,
-                                  check_schedule, classification_head, module_groups, tagging_head)
+                                  check_schedule, classification_head, distillation_model,
+                                  module_groups, tagging_head)
 
 HIDDEN = 8
 
@@ -103,7 +108,7 @@ def test_generator_state_is_a_weight_and_continues_the_sequence():
 def test_one_branch_gives_the_outputs_and_gradients_of_mixing_both(model, kwargs, draw):
     set_seed(0)
     predecessor, successor = (transformer(n, model, prefix=p, **kwargs)
-                              for n, p in ((5, "Predecessor-"), (2, "Successor-")))
+                              for n, p in ((3, "Predecessor-"), (2, "Successor-")))
     head = classification_head(HIDDEN, 3)
     x, y = batch()
     if kwargs.get("custom_position_ids"):
@@ -118,36 +123,37 @@ def test_one_branch_gives_the_outputs_and_gradients_of_mixing_both(model, kwargs
     assert len(seen) > 1, "the draws never changed: nothing was compared"
 
 
-def test_compiled_step_equals_eager_and_learns_only_the_successor():
+def test_training_moves_only_the_successor_at_the_scheduled_rate():
     set_seed(0)
-    predecessor, successor = transformer(4, prefix="P-"), transformer(2, prefix="S-")
-    head = classification_head(HIDDEN, 3)
+    predecessor, successor = transformer(3, prefix="P-"), transformer(2, prefix="S-")
+    head, schedule = classification_head(HIDDEN, 3), LinearRate(0.1, 0.4)
     x, y = batch()
-    model = bert_of_theseus(predecessor, successor, head, seed=5)
+    model, eager = (bert_of_theseus(predecessor, successor, head, schedule, seed=5)
+                    for _ in range(2))
     frozen = [w.numpy() for part in (predecessor.model, head) for w in part.weights]
     start = [w.numpy() for w in successor.model.weights]
     flags = [layer.trainable for layer in predecessor.model.layers]
+    expected = float(loss_gradients(eager, x, y)[1])
     assert {w.ref() for w in model.trainable_weights} == {
         w.ref() for w in successor.model.trainable_weights}
-    assert len(model.weights) == len(predecessor.model.weights) + len(
-        successor.model.weights) + len(head.weights) + 2
-    eager = bert_of_theseus(predecessor, successor, head, seed=5)
-    expected = float(loss_gradients(eager, x, y)[1])
+    assert len(model.weights) == 2 + sum(len(part.weights) for part in (
+        predecessor.model, successor.model, head))
     model.compile("sgd", "sparse_categorical_crossentropy")
-    assert model.train_on_batch(x, y) == pytest.approx(expected, abs=1e-5)
-    for _ in range(5):
-        model.train_on_batch(x, y)
+    history = model.fit(x, y, batch_size=4, epochs=5, verbose=0,
+                        callbacks=[ReplacingRateScheduler(schedule)]).history
+    assert history["loss"][0] == pytest.approx(expected, abs=1e-5)
+    assert history["replacing_rate"] == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8])
+    assert model.replacing_rate == pytest.approx(0.8)
     after = [w.numpy() for part in (predecessor.model, head) for w in part.weights]
     assert all(np.array_equal(a, b) for a, b in zip(frozen, after))
     assert [layer.trainable for layer in predecessor.model.layers] == flags
-    moved = [not np.array_equal(a, w.numpy()) for a, w in zip(start, successor.model.weights)]
-    assert all(moved)
+    assert all(not np.array_equal(a, w.numpy()) for a, w in zip(start, successor.model.weights))
 
 
 @pytest.mark.parametrize("lazy", [True, False])
 def test_rate_0_is_the_predecessor_and_rate_1_the_successor_to_the_bit(lazy):
     set_seed(1)
-    predecessor, successor = transformer(4, prefix="P-"), transformer(2, prefix="S-")
+    predecessor, successor = transformer(2, prefix="P-"), transformer(1, prefix="S-")
     head = classification_head(HIDDEN, 3)
     x, _ = batch()
     model = bert_of_theseus(predecessor, successor, head, replacing_rate=0.0, lazy=lazy)
@@ -162,7 +168,7 @@ def test_rate_0_is_the_predecessor_and_rate_1_the_successor_to_the_bit(lazy):
 
 
 def test_inference_graph_holds_the_successor_only():
-    predecessor, successor = transformer(4, prefix="P-"), transformer(2, prefix="S-")
+    predecessor, successor = transformer(2, prefix="P-"), transformer(1, prefix="S-")
     model = bert_of_theseus(predecessor, successor, classification_head(HIDDEN, 3))
     x, _ = batch()
     graph = tf.function(lambda *x: model(list(x), training=False)).get_concrete_function(
@@ -177,12 +183,12 @@ def test_shared_embeddings_are_the_predecessors_and_stay():
     predecessor, successor = transformer(3, prefix="P-"), transformer(1, prefix="S-")
     model = bert_of_theseus(predecessor, successor, classification_head(HIDDEN, 3),
                             embeddings="share")
-    table = predecessor.layers["P-Embedding-Token"].embeddings.numpy()
-    x, y = batch()
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    model.train_on_batch(x, y)
-    for name, built in (("P-", predecessor), ("S-", successor)):
-        assert np.array_equal(built.layers[name + "Embedding-Token"].embeddings.numpy(), table)
+    table = predecessor.layers["P-Embedding-Token"].embeddings
+    assert_close(successor.layers["S-Embedding-Token"].embeddings.numpy(), table.numpy(), 1e-9)
+    learning = {w.ref() for w in model.trainable_weights}
+    assert not any("Embedding" in w.name for w in model.trainable_weights)
+    assert learning == {w.ref() for w in successor.model.trainable_weights
+                        if "Embedding" not in w.name}
 
 
 def test_conditional_layer_norm_is_carried_into_the_modules():
@@ -209,17 +215,64 @@ def test_conditional_layer_norm_is_carried_into_the_modules():
     assert np.abs(model(other) - model(x)).max() > 1e-3
 
 
-def test_tagging_head_keeps_padding_out_of_the_loss():
+def test_tagging_head_labels_every_token_of_the_successor():
+    set_seed(4)
     predecessor, successor = transformer(2, prefix="P-"), transformer(1, prefix="S-")
-    model = bert_of_theseus(predecessor, successor, tagging_head(HIDDEN, 3))
+    head = tagging_head(HIDDEN, 3)
+    model = bert_of_theseus(predecessor, successor, head, replacing_rate=0.0)
     x, _ = batch()
-    tags = np.zeros((4, 7), "int32")
-    model.compile("sgd", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
-    loss = model.evaluate(x, tags, verbose=0)[0]
-    p = model.predict(x, verbose=0)[..., 0]
-    real = np.arange(7) < np.where(np.arange(4) == 0, 7, 5)[:, None]
-    by_hand = [-np.log(p)[row].mean() for row in range(4)]
-    assert np.isfinite(loss) and p.shape == (4, 7) and real.sum() == 22 and len(by_hand) == 4
+    hidden, (kernel, bias) = predecessor.model(x).numpy(), head.get_weights()
+    scores = np.exp(hidden @ kernel + bias)
+    assert_close(model(x, training=True), scores / scores.sum(-1, keepdims=True), 1e-5)
+
+
+def test_distillation_loss_is_the_formula():
+    set_seed(5)
+    make = lambda: keras.Sequential([keras.layers.Dense(3, "softmax", input_shape=(4,))])  # noqa
+    teacher, student = make(), make()
+    x, y = np.random.RandomState(0).randn(5, 4).astype("float32"), np.array([0, 1, 2, 0, 1])
+    p, q = teacher(x).numpy().astype("float64"), student(x).numpy().astype("float64")
+    soft = [r ** 0.5 / (r ** 0.5).sum(-1, keepdims=True) for r in (p, q)]
+    divergence = (soft[0] * np.log(soft[0] / soft[1])).sum(-1).mean()
+    expected = 0.7 * -np.log(q[np.arange(5), y]).mean() + 0.3 * 4 * divergence
+    model = distillation_model(teacher, student, temperature=2.0, alpha=0.3)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert model.compute_loss(x, y, model(x)).numpy() == pytest.approx(expected, rel=1e-5)
+    before, kernel = teacher.get_weights(), student.get_weights()[0]
+    model.train_on_batch(x, y)
+    with tf.GradientTape() as tape:
+        student.layers[0].kernel.assign(kernel)
+        loss = model.compute_loss(x, y, model(x))
+    assert tape.gradient(loss, teacher.trainable_weights) == [None, None]
+    assert all(np.array_equal(a, b) for a, b in zip(before, teacher.get_weights()))
+    assert not np.array_equal(model.get_weights()[1], np.zeros(3)), "the student learned nothing"
+    with pytest.raises(InputError, match="alpha"):
+        distillation_model(teacher, student, alpha=1.5)
+
+
+def test_successor_leaves_as_a_folder_that_needs_only_bert4keras():
+    set_seed(6)
+    successor, head = transformer(2, prefix="Successor-"), classification_head(HIDDEN, 3)
+    x, _ = batch()
+    expected = head(successor.model(x)).numpy()
+    folder = export_bert(successor, head, "out", [f"t{i}" for i in range(30)], ["a", "b", "c"])
+    np.savez("x.npz", *x)
+    code = """
+import sys; sys.modules["bert_theseus"] = None
+import numpy as np
+from bert4keras.models import build_transformer_model
+bert = build_transformer_model("out/bert/bert_config.json", "out/bert/bert_model.ckpt")
+x, head = np.load("x.npz"), np.load("out/classifier.npz")
+scores = np.exp(bert.predict([x["arr_0"], x["arr_1"]])[:, 0] @ head["kernel"] + head["bias"])
+np.save("p.npy", scores / scores.sum(-1, keepdims=True))"""
+    environment = {**os.environ, "TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"}
+    if sys.version_info >= (3, 12):
+        pytest.skip("bert4keras alone needs distutils, which this Python no longer has")
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+    assert_close(np.load("p.npy"), expected, 1e-5)
+    assert (folder / "labels.txt").read_text() == "a\nb\nc\n"
+    with pytest.raises(InputError, match="2 labels for 3 outputs"):
+        export_bert(successor, head, "out", [f"t{i}" for i in range(30)], ["a", "b"])
 
 
 @pytest.mark.parametrize("old, new, groups", [
@@ -261,17 +314,3 @@ def test_schedules():
     with pytest.raises(InputError, match="fine-tune the successor directly"):
         check_schedule(ConstantRate(1))
     check_schedule(LinearRate(1e-3, 0.9))
-
-
-def test_scheduler_sets_the_rate_of_every_step_and_logs_it():
-    predecessor, successor = transformer(2, prefix="P-"), transformer(1, prefix="S-")
-    schedule = LinearRate(0.1, 0.2)
-    model = bert_of_theseus(predecessor, successor, classification_head(HIDDEN, 3), schedule)
-    assert model.replacing_rate == pytest.approx(0.2)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    x, y = batch()
-    history = model.fit(x, y, batch_size=2, epochs=2, verbose=0,
-                        callbacks=[ReplacingRateScheduler(schedule)])
-    assert K.get_value(model.optimizer.iterations) == 4
-    assert model.replacing_rate == pytest.approx(0.5)
-    assert history.history["replacing_rate"] == pytest.approx([0.3, 0.5])

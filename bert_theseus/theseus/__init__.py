@@ -20,6 +20,7 @@ Done differently here, and why:
 ([[0, 1, 2], [3, 4], [5, 6]], 0.5)
 """
 
+from bert_theseus.theseus.distillation import distillation_model
 from bert_theseus.theseus.layers import BinaryRandomChoice, ModuleReplacing, ReplacingDraws
 from bert_theseus.theseus.model import (TheseusModel, bert_of_theseus, classification_head,
                                         layers_model, module_groups, tagging_head)
@@ -27,6 +28,6 @@ from bert_theseus.theseus.schedules import (ConstantRate, LinearRate, ReplacingR
                                             check_schedule)
 
 __all__ = ["BinaryRandomChoice", "ModuleReplacing", "ReplacingDraws", "TheseusModel",
-           "bert_of_theseus", "classification_head", "layers_model", "module_groups",
-           "tagging_head", "ConstantRate", "LinearRate", "ReplacingRateScheduler",
+           "bert_of_theseus", "classification_head", "distillation_model", "layers_model",
+           "module_groups", "tagging_head", "ConstantRate", "LinearRate", "ReplacingRateScheduler",
            "check_schedule"]

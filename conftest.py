@@ -9,7 +9,7 @@ import pytest  # noqa: E402
 
 import bert_theseus  # noqa: E402,F401  (sets the switches before any test imports TensorFlow)
 
-REAL_DATA = Path(os.environ.get("BERT_THESEUS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+REAL_DATA = Path(os.environ.get("BERT_THESEUS_DATA", Path(__file__).parents[1] / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")

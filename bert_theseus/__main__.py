@@ -38,40 +38,25 @@ def run_script(path: str, arguments: list[str]) -> None:
     As there: ``__name__`` is ``"__main__"``, ``sys.argv`` and ``sys.path[0]`` are the script's,
     SystemExit passes through, and a traceback begins in the script.
     """
-    code = None
-
-    def prepare():
-        nonlocal code
-        code = _compiled(path)
-        try:
-            import bert_theseus.backend  # noqa: F401  (before the script imports Keras)
-        except ImportError as error:
-            raise InputError(str(error)) from None
-
-    if not Path(path).is_file():
-        run_main(lambda: _missing(path))
-    run_main(prepare)
+    sys.excepthook = _traceback_from(path)
+    try:
+        if not Path(path).is_file():
+            raise InputError("no such script", path, "give the path of a Python file")
+        code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+        import bert_theseus.backend  # noqa: F401  (before the script imports Keras)
+    except (InputError, ImportError) as error:      # no more set-up: logging is the script's own
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     module = types.ModuleType("__main__")
     module.__file__, module.__builtins__ = path, __builtins__
     sys.modules["__main__"] = module
     sys.argv[:] = [path, *arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(path))
-    sys.excepthook = _traceback_from(path)
     exec(code, module.__dict__)
 
 
-def _missing(path: str) -> None:
-    raise InputError("no such script", path, "give the path of a Python file")
-
-
-def _compiled(path: str) -> types.CodeType:
-    """The script's code; a syntax error is shown as Python itself shows it."""
-    sys.excepthook = _traceback_from(path)
-    return compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
-
-
 def _traceback_from(path: str):
-    """An excepthook that leaves out the frames above the script's first."""
+    """An excepthook that leaves out the frames above the script's first; all, for a syntax error."""
     def hook(kind, error, trace):
         while trace is not None and trace.tb_frame.f_code.co_filename != path:
             trace = trace.tb_next

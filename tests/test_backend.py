@@ -475,6 +475,25 @@ def test_gradients_are_equal_with_and_without_recomputation(request):
                                    rtol=1e-4, atol=1e-5)
 
 
+def test_recomputation_runs_the_layer_again_in_the_backward_pass():
+    runs = []
+
+    class Counted(keras.layers.Layer):
+        @_recompute.recompute_grad
+        def call(self, inputs):
+            runs.append(1)
+            return [tf.exp(inputs[0]), inputs[0] * inputs[1]]
+
+    x, y = tf.constant([2.0]), tf.constant([3.0])
+    with tf.GradientTape() as tape:
+        tape.watch([x, y])
+        outputs = Counted()([x, y])
+        assert len(runs) == 1
+    gradients = tape.gradient(outputs, [x, y])
+    assert len(runs) == 2
+    np.testing.assert_allclose(gradients, [[np.exp(2) + 3], [2]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_forward_and_backward_pass_see_the_same_dropout(recomputed, compiled):
     layer = MultiHeadAttention(2, 4, attention_dropout=0.5)

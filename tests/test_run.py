@@ -118,7 +118,15 @@ def test_a_traceback_begins_in_the_script(bare_process, capsys):
     assert lines[-1] == "RuntimeError: on purpose"
 
 
-def test_a_missing_script_is_one_line(capsys):
+def test_a_script_that_does_not_parse_is_shown_as_python_shows_it(bare_process, capsys):
+    Path("broken.py").write_text("x = 1\ny = (\n")
+    with pytest.raises(SyntaxError) as caught:
+        __main__.main(["run", "broken.py"])
+    sys.excepthook(SyntaxError, caught.value, caught.value.__traceback__)
+    assert capsys.readouterr().err.startswith('  File "broken.py", line 2\n')
+
+
+def test_a_missing_script_is_one_line(bare_process, capsys):
     with pytest.raises(SystemExit) as caught:
         __main__.main(["run", "nowhere.py"])
     assert caught.value.code == 2

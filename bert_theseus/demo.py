@@ -37,7 +37,7 @@ LINES = 4
 MIN_LINKS, MAX_LINKS = 1, 3
 LAYERS, HIDDEN, HEADS = 6, 64, 4
 SCALE = 4.0
-"""bert4keras draws weights of ± 0.02, made for 768 units: 64 units want about √12 times as much."""
+"""bert4keras draws weights of ± 0.02, made for 768 units; 64 units want larger ones."""
 SETTINGS = {"maxlen": 32, "batch_size": 64, "learning_rate": 1e-3, "epochs": [4, 4, 2],
             "successor_layers": [3]}
 """What a script sets when it runs on the demo."""

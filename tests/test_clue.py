@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_theseus.backend import keras
-from bert_theseus.clue import (TASKS, Batches, NumpyBatches, decode_tags, encode_tags, entities_of,
-                               entity_f1, evaluate, get_task, predict, predict_outputs, read_rows,
-                               write_predictions)
+from bert_theseus.clue import (TASKS, Batches, NumpyBatches, decode_tags, encode_tags,
+                               entities_of, entity_f1, evaluate, get_task, predict,
+                               predict_outputs, read_rows, write_predictions)
 from bert_theseus.errors import InputError
 
 CHARACTERS = "[PAD] [UNK] [CLS] [SEP] [MASK] 股 市 大 涨 叶 老 桂 在 北 京 ， 。 a ##b".split()
@@ -224,7 +224,10 @@ def test_pairs_have_segments_and_lose_the_longer_text_first(tmp_path, tokenizer)
        st.randoms(use_true_random=False))
 def test_every_row_once_reproducible_and_resumable(size, batch_size, epoch, seed, random):
     lengths = [random.randint(1, 50) for _ in range(size)]
-    make = lambda: NumpyBatches(size, batch_size, lambda rows: (rows,), True, seed, lengths)  # noqa: E731
+
+    def make():
+        return NumpyBatches(size, batch_size, lambda rows: (rows,), True, seed, lengths)
+
     whole = [rows.tolist() for rows, in make().epoch(epoch)]
     assert sorted(sum(whole, [])) == list(range(size)) and len(whole) == len(make())
     start = random.randint(0, len(whole))

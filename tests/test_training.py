@@ -29,7 +29,10 @@ def data(seed=0, size=SIZE, batch_size=BATCH):
     lengths = random.integers(3, 9, size)
     tokens = random.integers(1, 20, [size, 9]).astype("int32")
     labels = tokens[:, 0] % 3
-    make = lambda rows: ([tokens[rows, :lengths[rows].max()]], labels[rows])  # noqa: E731
+
+    def make(rows):
+        return [tokens[rows, :lengths[rows].max()]], labels[rows]
+
     return NumpyBatches(size, batch_size, make, True, seed, lengths, tokens.tobytes())
 
 
@@ -156,6 +159,23 @@ def test_early_stopping_is_honoured():
     assert len(history.epochs) == 2
 
 
+def test_a_run_that_was_stopped_stays_stopped():
+    """Killed after the last save, before the record was written."""
+    def run(**options):
+        stop = keras.callbacks.EarlyStopping("val_score", patience=1, mode="max")
+        return train(small_model(), evaluate=lambda model: 0.0, epochs=9, callbacks=[stop],
+                     folder="a", **options)
+
+    class Killed(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), evaluate=lambda model: 0.0, epochs=9, folder="a", callbacks=[
+            keras.callbacks.EarlyStopping("val_score", patience=1, mode="max"), Killed()])
+    assert len(run(resume=True).epochs) == 2
+
+
 def test_sample_weights_reach_the_loss():
     x, y = np.ones([4, 1], "float32"), np.array([0, 0, 8, 8], "float32")[:, None]
     weights = np.array([1, 1, 0, 0], "float32")
@@ -190,7 +210,12 @@ def big_enough_model():
 def bert_run(folder, **options):
     source, model = data(), big_enough_model()
     make = source.make
-    source.make = lambda rows: ([make(rows)[0][0], 0 * make(rows)[0][0]], make(rows)[1])
+
+    def with_segments(rows):
+        (tokens,), labels = make(rows)
+        return [tokens, 0 * tokens], labels
+
+    source.make = with_segments
     return model, train(model, batches=source, folder=folder, epochs=2, **options)
 
 
@@ -211,9 +236,6 @@ def test_killed_in_mid_epoch_it_ends_with_the_very_same_weights(tmp_path):
     resumed, history = bert_run("killed", resume=True, callbacks=[Interrupt(99)])
     assert same(history) == same(expected)
     assert_same_weights(resumed.get_weights(), whole.get_weights())
-    other, _ = bert_run("other", seed=1, callbacks=[Interrupt(99)])
-    with pytest.raises(AssertionError):   # another dropout gives others: the comparison can fail
-        assert_same_weights(other.get_weights(), whole.get_weights())
 
 
 class Noise(keras.layers.Layer):
@@ -226,18 +248,24 @@ class Noise(keras.layers.Layer):
         return x + 0.1 * self.generator.normal(tf.shape(x)) if training else x
 
 
-@pytest.mark.parametrize("at", [1, 5, 6, 7, 12, 17, 18])
-def test_interrupted_at_any_step_it_ends_with_the_very_same_weights(at):
-    stop = lambda: keras.callbacks.ReduceLROnPlateau("val_score", 0.5, 1, mode="max")  # noqa: E731
-    whole = small_model(layer=Noise())
-    expected = train(whole, callbacks=[stop(), Interrupt(99)])
-    folder = "run"
+def noisy_run(interrupt=99, **options):
+    slower = keras.callbacks.ReduceLROnPlateau("val_score", 0.5, 1, mode="max")
+    model = small_model(layer=Noise())
+    return model, train(model, callbacks=[slower, Interrupt(interrupt)], **options)
+
+
+@pytest.fixture(scope="module")
+def whole_noisy_run():
+    return noisy_run()
+
+
+@pytest.mark.parametrize("at", [1, 6, 7, 12, 18])
+def test_interrupted_at_any_step_it_ends_with_the_very_same_weights(at, whole_noisy_run):
+    whole, expected = whole_noisy_run
     with pytest.raises(KeyboardInterrupt):
-        train(small_model(layer=Noise()), folder=folder, callbacks=[stop(), Interrupt(at)],
-              save_steps=1000)
-    resumed = small_model(layer=Noise())
-    history = train(resumed, folder=folder, resume=True, callbacks=[stop(), Interrupt(99)])
-    assert same(history) == same(expected)
+        noisy_run(at, folder="run", save_steps=1000)
+    resumed, history = noisy_run(folder="run", resume=True)
+    assert same(history) == same(expected) and len({e["lr"] for e in history.epochs}) > 1
     assert_same_weights(resumed.get_weights(), whole.get_weights())
 
 

@@ -7,7 +7,7 @@ while which rows meet is still random.
 """
 
 import hashlib
-import logging
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -17,7 +17,6 @@ from bert_theseus.clue.tagging import encode_tags, entities_of
 from bert_theseus.clue.tasks import Example, Task
 from bert_theseus.errors import InputError
 
-logger = logging.getLogger(__name__)
 BUCKET = 64
 """Batches per stretch that is sorted by length."""
 
@@ -76,10 +75,8 @@ class NumpyBatches:
     def forfit(self) -> Iterator[tuple]:
         """Batches without end, as ``model.fit(batches.forfit(), steps_per_epoch=len(batches))``
         wants them."""
-        epoch = 0
-        while True:
+        for epoch in itertools.count():
             yield from self.epoch(epoch)
-            epoch += 1
 
     def tf_dataset(self, epochs: int | None = None):
         """The same as a ``tf.data.Dataset`` with prefetch, for other training loops."""
@@ -91,11 +88,9 @@ class NumpyBatches:
         signature = tf.nest.map_structure(spec, _tuples(self.make(np.arange(1))))
 
         def generate():
-            for epoch in range(epochs) if epochs is not None else iter(int, 1):
+            for epoch in itertools.count() if epochs is None else range(epochs):
                 yield from map(_tuples, self.epoch(epoch))
 
-        if epochs is None:
-            generate = lambda: map(_tuples, self.forfit())  # noqa: E731
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4)
 
     def fingerprint(self) -> dict:
@@ -162,7 +157,12 @@ class Batches(NumpyBatches):
 
     def _encode_for_tags(self, example: Example) -> tuple[list, list]:
         tokens = self.tokenizer.tokenize(example.text, maxlen=self.maxlen)
-        self.mappings.append(self.tokenizer.rematch(example.text, tokens))
+        try:
+            self.mappings.append(self.tokenizer.rematch(example.text, tokens))
+        except ValueError:
+            raise InputError("the tokenizer does not find its own tokens in the text",
+                             f"row with id {example.id} of {self.task.name}",
+                             "delete unusual characters from it") from None
         return self.tokenizer.tokens_to_ids(tokens), [0] * len(tokens)
 
     def _encode_labels(self) -> np.ndarray:

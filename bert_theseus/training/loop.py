@@ -115,7 +115,8 @@ class _Run:
         self.state = RunState(self.step.variables(), {**holders, **self.extra}, settings)
         if self.resume and self.folder.state.is_file():
             saved = self.state.restore(self.folder.state)
-            self.logs, self.history = saved.pop("logs"), History(**saved)
+            self.logs, self.model.stop_training = saved.pop("logs"), saved.pop("stopped")
+            self.history = History(**saved)
             logger.info("%s goes on after step %d", self.history.name or "training",
                         int(self.step.number))
 
@@ -232,7 +233,9 @@ class _Run:
         if self.state is not None:
             self._tick()
             with self.timer.saving():
-                self.state.save(self.folder.state, {**asdict(self.history), "logs": self.logs})
+                self.state.save(self.folder.state, {
+                    **asdict(self.history), "logs": self.logs,
+                    "stopped": bool(self.model.stop_training)})
 
     def _tick(self) -> None:
         now = time.perf_counter()

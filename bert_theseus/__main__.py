@@ -56,7 +56,7 @@ def run_script(path: str, arguments: list[str]) -> None:
 
 
 def _traceback_from(path: str):
-    """An excepthook that leaves out the frames above the script's first; all, for a syntax error."""
+    """An excepthook that leaves out the frames above the script's first."""
     def hook(kind, error, trace):
         while trace is not None and trace.tb_frame.f_code.co_filename != path:
             trace = trace.tb_next

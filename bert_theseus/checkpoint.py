@@ -136,10 +136,10 @@ def save_bert(transformer, folder: str | os.PathLike, vocab, config: Mapping | N
     ALBERT's names have room for one layer only. Raises InputError for a vocabulary that does not
     fit and for weights the published form has no name for.
 
-    >>> from bert4keras.models import build_transformer_model
     >>> bert = load_bert(random_bert("a", [f"t{i}" for i in range(9)], 1, 8, heads=2))
-    >>> sorted(path.name for path in save_bert(bert, "b", vocab="a/vocab.txt").iterdir())
-    ['bert_config.json', 'bert_model.ckpt.data-00000-of-00001', 'bert_model.ckpt.index', 'vocab.txt']
+    >>> folder = save_bert(bert, "b", vocab="a/vocab.txt")
+    >>> sorted(path.suffix for path in folder.iterdir())
+    ['.data-00000-of-00001', '.index', '.json', '.txt']
     """
     folder = Path(folder)
     settings = {**(config or {}), **published_config(transformer)}

@@ -6,6 +6,7 @@ import sys
 import types
 
 import tensorflow as tf
+import tf_keras
 from tf_keras.api._v2 import keras
 from tf_keras.src import backend as source_backend
 from tf_keras.src import optimizers as source_optimizers
@@ -102,8 +103,10 @@ def give_keras_its_name() -> None:
     """``keras``, ``tf.keras`` and ``tensorflow.keras`` are one package, submodules included.
 
     bert4keras puts ``tf.keras`` under the name ``keras``, but ``import keras.optimizers`` then
-    loads that file a second time, and the copy knows nothing of any repair.
+    loads that file a second time, and the copy knows nothing of any repair. The version, which
+    old scripts compare, is missing in the place ``tf.keras`` points to.
     """
+    keras.__version__ = tf_keras.__version__
     for name, module in list(sys.modules.items()):
         if name == _API or name.startswith(_API + "."):
             for alias in ("keras", "tensorflow.keras"):

@@ -17,9 +17,14 @@ Adam, and what is left over is returned with it.
 True
 """
 
+from bert_theseus.path_kernel.fixed import (alpha_spread, explained, fixed_alpha, fixed_outputs,
+                                            support_vector_machine)
 from bert_theseus.path_kernel.machine import PathKernelMachine
 from bert_theseus.path_kernel.optimizers import SGD, Adam
 from bert_theseus.path_kernel.result import Contribution, PathKernel
+from bert_theseus.path_kernel.studies import Additivity, Deletion, additivity, deletion_test
 from bert_theseus.path_kernel.tangent import tangent_kernel
 
-__all__ = ["SGD", "Adam", "Contribution", "PathKernel", "PathKernelMachine", "tangent_kernel"]
+__all__ = ["SGD", "Adam", "Additivity", "Contribution", "Deletion", "PathKernel",
+           "PathKernelMachine", "additivity", "alpha_spread", "deletion_test", "explained",
+           "fixed_alpha", "fixed_outputs", "support_vector_machine", "tangent_kernel"]

@@ -1,0 +1,209 @@
+"""SGD ≈ kernel machine (https://kexue.fm/archives/8009): a trained model as a sum over its data.
+
+    python scripts/path_kernel.py                                               # demo: digits, text
+    python scripts/path_kernel.py --task tnews --data_dir CLUE --bert_dir tiny_zh
+
+The article has no experiment; here each of its statements is put to a measurement. The demo takes
+scikit-learn's digits and sentences of its own; tnews shows the training titles that argue for and
+against a held-out title's label.
+"""
+
+import time
+
+import numpy as np
+
+from bert_theseus import script
+from bert_theseus.backend import keras, set_seed
+from bert_theseus.checkpoint import bert_folder, load_bert
+from bert_theseus.clue import get_task
+from bert_theseus.demo import shipped_model
+from bert_theseus.errors import InputError
+from bert_theseus.path_kernel import PathKernelMachine, SGD, experiments, plots, sentences, titles
+from bert_theseus.published import format_table, table
+from bert_theseus.results import Row, write_results
+from bert4keras.tokenizers import Tokenizer
+
+# ---- settings --------------------------------------------------------------------------------
+
+parser = script.argument_parser(__doc__.splitlines()[0], "output/path_kernel", seeds=(1, 2, 3))
+parser.add_argument("--task", default="demo", choices=["demo", "digits", "sentences", "tnews"])
+parser.add_argument("--steps", type=int, default=150, help="full-batch steps of the demo")
+parser.add_argument("--learning_rate", type=float, help="of SGD; default: 1 in the demo, 0.1 for "
+                    "a last layer, 0.01 for all parameters")
+parser.add_argument("--train_examples", type=int,
+                    help="default: 300 in the demo, 10000 titles, 200 with --all_parameters")
+parser.add_argument("--queries", type=int, default=10, help="tnews: held-out titles explained")
+parser.add_argument("--all_parameters", action="store_true",
+                    help="tnews: train all of BERT, not a last layer on its pooled features")
+parser.add_argument("--maxlen", type=int, default=32, help="tnews: tokens of a title")
+parser.add_argument("--epochs", type=int, default=3, help="tnews")
+parser.add_argument("--batch_size", type=int, default=64, help="tnews")
+parser.add_argument("--top", type=int, default=3, help="examples shown for and against")
+
+
+def main() -> None:
+    args, start = parser.parse_args(), time.time()
+    folder = script.output_folder(args.output_dir)
+    report = experiments.Report()
+    if args.task == "tnews":
+        explain_titles(args, report)
+    for name in ("digits", "sentences"):
+        if args.task in ("demo", name):
+            run_demo(name, args, folder, report)
+    show(report)
+    path = write_results(folder, 8009, script.settings(args), report.rows, time.time() - start,
+                         claims=report.claims, **report.tables)
+    print(f"\n{path}, plots beside it; {time.time() - start:.0f} s")
+
+
+# ---- data and models -------------------------------------------------------------------------
+
+def digits(args, seed: int) -> experiments.Problem:
+    """8 × 8 pictures, two layers, 10 classes."""
+    from sklearn.datasets import load_digits
+    x, y = load_digits(return_X_y=True)
+    order, n = np.random.default_rng(seed).permutation(len(x)), args.train_examples or 300
+    x, y = (x[order] / 8 - 1).astype("float32"), y[order]
+    set_seed(seed)
+    model = keras.Sequential([keras.layers.Dense(64, "tanh", input_shape=(64,)),
+                              keras.layers.Dense(10)])
+    return experiments.Problem("digits", model, x[:n], y[:n], x[n:n + 200], y[n:n + 200],
+                               (args.learning_rate or 1.0) / 2, args.steps)
+
+
+def short_texts(args, seed: int) -> experiments.Problem:
+    """Characters → embeddings → a hidden layer over all positions → 2 classes."""
+    n, layers = args.train_examples or 300, keras.layers
+    texts, y = sentences.sentences(n + 50, seed)
+    x = sentences.encode(texts)
+    set_seed(seed)
+    model = keras.Sequential([
+        layers.Embedding(len(sentences.vocabulary()) + 1, 16, input_length=x.shape[1]),
+        layers.Flatten(), layers.Dense(32, "tanh"), layers.Dense(2)])
+    model.set_weights([w * 10 if i == 0 else w for i, w in enumerate(model.get_weights())])
+    return experiments.Problem("sentences", model, x[:n], y[:n], x[n:], y[n:],
+                               args.learning_rate or 1.0, args.steps)
+
+
+# ---- demo: the article's statements ------------------------------------------------------------
+
+def run_demo(name: str, args, folder, report: experiments.Report) -> None:
+    """All measurements of one problem over the seeds, plots of the first seed."""
+    make, seeds = {"digits": digits, "sentences": short_texts}[name], args.seed
+    problems = [make(args, seed) for seed in seeds]
+    fits = [experiments.reconstructions(problem) for problem in problems]
+    report.add(name, [measured for measured, _ in fits], seeds)
+    kept, slopes = fits[0][1], None
+    plots.plot_reconstruction({k: kept[k] for k in ("left", "simpson", "Adam")},
+                              folder / f"{name}_reconstruction.png")
+    if name == "digits":
+        machines = [experiments.as_fixed_kernel(problem) for problem in problems]
+        report.add(name, [measured for measured, *_ in machines], seeds)
+        report.add(name, [experiments.leaving_out(p, 10, 3, s) for p, s in zip(problems, seeds)],
+                   seeds)
+        report.add(name, [experiments.two_sets(problem) for problem in problems], seeds)
+        slopes = experiments.step_sizes(problems[0], folder / "digits_step_size.png")
+        draw_digits(problems[0], *machines[0][1:], folder, args.top)
+    else:
+        texts = sentences.sentences(len(problems[0].x) + 50, seeds[0])[0]
+        report.tables[name] = sentence_table(problems[0], kept["simpson"], texts, args.top)
+    experiments.claims(report, name, slopes)
+
+
+def draw_digits(problem, result, kernels, folder, top) -> None:
+    """α over training, top examples as pictures, the kernel at start, path and end."""
+    n = len(problem.x)
+    picture = lambda x: x.reshape(-1, 8, 8)  # noqa: E731
+    plots.plot_alpha(result, n, folder / "digits_alpha.png")
+    plots.plot_top_pictures(result, range(n, n + 4), picture(np.concatenate(
+        [problem.x, problem.queries])), picture(problem.x), problem.y,
+        folder / "digits_top_examples.png", top)
+    plots.plot_kernels({k: v[:n] for k, v in kernels.items()}, problem.y,
+                       folder / "digits_kernels.png")
+
+
+def sentence_table(problem, result, texts, top) -> list:
+    """Held-out sentences with the training sentences for and against their predicted label."""
+    cells, n = [("sentence", "label", "role", "contribution")], len(problem.x)
+    for q in range(3):
+        output = int(result.output[q].argmax())
+        cells.append((texts[n + q], str(problem.answers[q]), f"predicted {output}", ""))
+        for side in ("for", "against"):
+            cells += [(f"  {texts[i]}", str(problem.y[i]), side, f"{value:+.3f}")
+                      for i, value in result.top_examples(q, top, output, side)]
+    return cells
+
+
+# ---- tnews -------------------------------------------------------------------------------------
+
+def explain_titles(args, report: experiments.Report) -> None:
+    """Trains on titles and lists, for held-out ones, the titles that argue for and against."""
+    if not args.data_dir:
+        raise InputError("no data", "--data_dir", "name a folder that holds tnews/train.json")
+    paths = bert_folder(args.bert_dir or shipped_model("tiny_zh"))
+    task, tokenizer = get_task("tnews", args.data_dir), Tokenizer(paths.dict_path)
+    bert = load_bert(args.bert_dir or shipped_model("tiny_zh"), return_keras_model=True)
+    measured = []
+    for seed in args.seed:
+        numbers, cells = explain_once(args, seed, task, tokenizer, bert)
+        measured.append(numbers)
+        report.tables.setdefault("titles", cells)
+    for metric, name in measured[0]:
+        report.rows.append(Row(name, metric, [m[metric, name] for m in measured], seeds=args.seed))
+
+
+def explain_once(args, seed, task, tokenizer, bert):
+    count = args.train_examples or (200 if args.all_parameters else 10_000)
+    rng = np.random.default_rng(seed)
+    train, dev = (task.load(args.data_dir, split) for split in ("train", "dev"))
+    train = [train[i] for i in rng.permutation(len(train))[:count]]
+    dev = [dev[i] for i in rng.permutation(len(dev))[:2000 if not args.all_parameters else 200]]
+    x, held = (titles.tokenised([e.text for e in part], tokenizer, args.maxlen)
+               for part in (train, dev))
+    y, answers = (np.array([task.label_id(e.label) for e in part]) for part in (train, dev))
+    set_seed(seed)
+    if args.all_parameters:
+        model, rate = titles.with_head(bert, len(task.labels)), args.learning_rate or 0.01
+    else:
+        x, held = (titles.features(bert, part, on_step=progress("features")) for part in (x, held))
+        center, spread = x.mean(0), x.std(0)
+        x, held, rate = (x - center) / spread, (held - center) / spread, args.learning_rate or 0.1
+        model = keras.Sequential([keras.layers.Dense(len(task.labels), input_shape=x.shape[1:])])
+    rows = slice(0, args.queries)
+    machine = PathKernelMachine(model, experiments.LOGITS)
+    queries = [part[rows] for part in held] if args.all_parameters else held[rows]
+    before = model.get_weights()
+    result = machine.fit(x, y, queries, SGD(rate), args.epochs, args.batch_size, seed=seed,
+                         quadrature="simpson", on_step=progress("training"))
+    accuracy = np.mean(model.predict(held, 256, verbose=0).argmax(1) == answers)
+    model.set_weights(before)
+    numbers = {("accuracy", f"tnews, {count} titles"): accuracy,
+               ("residual / change", "Simpson"): experiments.share(result),
+               ("examples", "carry 90 % of a query"): result.support().mean()}
+    return numbers, titles.argument_table(task, result, dev[rows], train, args.top)
+
+
+# ---- output ----------------------------------------------------------------------------------
+
+def progress(name: str):
+    """An ``on_step`` that draws Keras' bar."""
+    bar = []
+
+    def step(done, of):
+        bar or bar.append(keras.utils.Progbar(of, unit_name=name))
+        bar[0].update(done)
+    return step
+
+
+def show(report: experiments.Report) -> None:
+    """Tables on the screen: what was measured, the article's statements, top examples."""
+    print("\n" + table(report.rows))
+    if report.claims:
+        print("\n" + format_table([("the article says", "verdict", "measured")] + [
+            (c["statement"], c["verdict"], c["numbers"]) for c in report.claims]))
+    for name, cells in report.tables.items():
+        print(f"\n{name}\n" + format_table(cells))
+
+
+if __name__ == "__main__":
+    script.run(main)

@@ -249,7 +249,7 @@ class Noise(keras.layers.Layer):
 
 
 def noisy_run(interrupt=99, **options):
-    slower = keras.callbacks.ReduceLROnPlateau("val_score", 0.5, 1, mode="max")
+    slower = keras.callbacks.ReduceLROnPlateau("val_score", 0.5, 1, mode="min")
     model = small_model(layer=Noise())
     return model, train(model, callbacks=[slower, Interrupt(interrupt)], **options)
 

@@ -57,26 +57,31 @@ def attention_only(hidden: int, num_features: int | None, head_size: int = 64, *
 
     def run(inputs):
         x, mask = inputs
-        heads = tf.reshape(x, [x.shape[0], x.shape[1], hidden // head_size, head_size])
+        heads = tf.reshape(x, [tf.shape(x)[0], -1, hidden // head_size, head_size])
         return layer.pay_attention_to([heads] * 3, [None, tf.cast(mask, tf.bool)])[0]
     return run
 
 
-def step(model, length: int, hidden: int, backward: bool = True) -> Callable[[], object]:
-    """A compiled call on random input of one sequence; with ``backward`` all gradients as well."""
-    x = tf.random.stateless_normal([1, length, hidden], seed=[0, length])
-    mask = tf.ones([1, length])
+def step(model, hidden: int, backward: bool = True) -> Callable[[int], object]:
+    """length → a compiled call on random input of one sequence; traced once for all lengths.
 
-    @tf.function
+    backward: with the gradients of all weights and of the input.
+    """
+    @tf.function(input_signature=[tf.TensorSpec([1, None, hidden])])
     def run(x):
+        inputs = [x, tf.ones(tf.shape(x)[:2])]
         if not backward:
-            return tf.reduce_sum(model([x, mask]))
+            return tf.reduce_sum(model(inputs))
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(model([x, mask])**2)
+            loss = tf.reduce_sum(model(inputs)**2)
         weights = getattr(model, "trainable_weights", [])
         return [tf.reduce_sum(g) for g in tape.gradient(loss, [x, *weights])]
-    return lambda: [y.numpy() for y in tf.nest.flatten(run(x))]
+
+    def call(length):
+        x = tf.random.stateless_normal([1, length, hidden], seed=[0, length])
+        return lambda: [y.numpy() for y in tf.nest.flatten(run(x))]
+    return call
 
 
 def seconds(runs: Sequence[Callable], repeats: int = 5, limit: float = 4.0) -> list[float]:

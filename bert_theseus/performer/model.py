@@ -14,6 +14,7 @@ import numpy as np
 from bert4keras.layers import MultiHeadAttention
 from bert4keras.models import (BERT, LM_Mask, RoFormer, UniLM_Mask, build_transformer_model)
 
+from bert_theseus.checkpoint import load_checked
 from bert_theseus.errors import InputError
 from bert_theseus.performer.layer import PerformerAttention
 
@@ -55,11 +56,13 @@ def build_performer_model(config_path, checkpoint_path=None, model: str = "bert"
     base = type("Performer", (_Exchange, _model_class(model)), {})
     if causal and application == "encoder":
         base = type("CausalPerformer", (LM_Mask, base), {})
-    return build_transformer_model(
-        config_path, checkpoint_path, model=base, application=application,
-        return_keras_model=return_keras_model, performer_options=options,
-        projection_seed=projection_seed,
+    transformer = build_transformer_model(
+        config_path, model=base, application=application, return_keras_model=False,
+        performer_options=options, projection_seed=projection_seed,
         performer_layers=_chosen(performer_layers, config["num_hidden_layers"]), **kwargs)
+    if checkpoint_path is not None:
+        load_checked(transformer, checkpoint_path)
+    return transformer.model if return_keras_model else transformer
 
 
 def check_token_ids(token_ids, vocab_size: int, where: str = "token ids") -> None:

@@ -1,0 +1,83 @@
+"""Pictures of a Performer study, drawn from its rows: error, recovery, time by length."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bert_theseus.results import Row, replace_file
+
+_ERROR = re.compile(r"(.+?), (.+), m = (\d+)$")
+_RECOVERY = re.compile(r"exchanged, m = (\d+), after (\d+) % of the steps$")
+_LENGTH = re.compile(r"(linear|exact) block, length (\d+)$")
+
+
+def error_plot(rows: Sequence[Row], folder: Path) -> None:
+    """Relative error against the number of features, one panel a source: ``error.png``."""
+    found = [(m.groups(), row) for row in rows if row.metric == "relative error"
+             and (m := _ERROR.match(row.name))]
+    sources = list(dict.fromkeys(groups[0] for groups, _ in found))
+    if not found:
+        return
+    figure, panels = _panels(len(sources))
+    for axis, source in zip(panels, sources):
+        for way in dict.fromkeys(groups[1] for groups, _ in found):
+            _line(axis, [(int(g[2]), row) for g, row in found if g[:2] == (source, way)], way)
+        axis.set(xscale="log", yscale="log", xlabel="random features m", title=source)
+        _plain_ticks(axis, sorted({int(g[2]) for g, _ in found}))
+        axis.set_ylim(top=min(axis.get_ylim()[1], 5))
+        axis.axhline(1, color="gray", ls="--", lw=0.8)
+    panels[0].set_ylabel("relative error of the output (5 and less)")
+    panels[0].legend(frameon=False, fontsize=8)
+    replace_file(folder / "error.png", figure.savefig)
+
+
+def recovery_plot(rows: Sequence[Row], folder: Path) -> None:
+    """Accuracy after the exchange against further training: ``exchange.png``."""
+    found = [(tuple(map(int, m.groups())), row) for row in rows
+             if (m := _RECOVERY.match(row.name))]
+    if not found:
+        return
+    figure, (axis,) = _panels(1)
+    for m in dict.fromkeys(groups[0] for groups, _ in found):
+        _line(axis, [(g[1], row) for g, row in found if g[0] == m], f"m = {m}", 100)
+    exact = next(row for row in rows if row.name == "fine-tuned, exact")
+    axis.axhline(100 * exact.value, color="gray", ls="--", label="before the exchange")
+    axis.set(xlabel="further training, % of the fine-tuning steps", ylabel="accuracy (%)",
+             title="Attention exchanged in a fine-tuned model")
+    axis.legend(frameon=False, fontsize=8)
+    replace_file(folder / "exchange.png", figure.savefig)
+
+
+def length_plot(rows: Sequence[Row], folder: Path) -> None:
+    """Time of a block against length, with the article's estimate: ``length.png``."""
+    found = [(m.groups(), row) for row in rows if (m := _LENGTH.match(row.name))]
+    if not found:
+        return
+    figure, (axis,) = _panels(1)
+    for way in ("exact", "linear"):
+        _line(axis, [(int(g[1]), row) for g, row in found if g[0] == way], way)
+    axis.axvline(5000, color="tab:red", ls=":", label="article's estimate, 5000")
+    axis.set(xscale="log", yscale="log", xlabel="length", ylabel="ms, forward-backward",
+             title="A block of hidden size 256, 256 features")
+    _plain_ticks(axis, sorted({int(g[1]) for g, _ in found} | {5000}))
+    axis.legend(frameon=False)
+    replace_file(folder / "length.png", figure.savefig)
+
+
+def _panels(count: int):
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(max(5.6, 3.8 * count), 3.8), layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False, sharey=True)[0]
+
+
+def _line(axis, points, label: str, scale: float = 1) -> None:
+    points = sorted(points, key=lambda point: point[0])
+    axis.errorbar([x for x, _ in points], [scale * row.value for _, row in points],
+                  [scale * (row.std or 0) for _, row in points], marker="o", ms=4, capsize=3,
+                  label=label)
+    axis.grid(alpha=0.3)
+
+
+def _plain_ticks(axis, values) -> None:
+    axis.set_xticks(values, [str(value) for value in values])
+    axis.minorticks_off()

@@ -143,7 +143,8 @@ class Batches(NumpyBatches):
         else:
             encode = self._encode
         pairs = [encode(example) for example in
-                 tqdm(self.examples, f"tokenising {self.task.name}", delay=2, leave=False)]
+                 tqdm(self.examples, f"tokenising {self.task.name}", delay=2, leave=False,
+                      mininterval=0.5)]
         return ([np.asarray(ids, "int32") for ids, _ in pairs],
                 [np.asarray(segments, "int32") for _, segments in pairs])
 

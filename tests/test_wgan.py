@@ -123,11 +123,27 @@ def test_penalties_by_hand_and_at_a_flat_critic():
 
 def test_interpolation_is_uniform_and_has_one_weight_a_sample():
     trainer = wgan.Trainer(wgan.generator_network(2), wgan.critic_network(2))
-    mix = np.concatenate([trainer._uniform([1000], k) for k in range(3)])
+    mix = np.concatenate(trainer.noise(600)[1])
     assert mix.min() >= 0 and mix.max() <= 1
     np.testing.assert_allclose(np.histogram(mix, 4)[0], 750, atol=80)
     images = wgan.interpolate(tf.ones([2, 4, 4, 1]), tf.zeros([2, 4, 4, 1]), mix[:2])
     np.testing.assert_array_equal(images, np.ones([2, 4, 4, 1]) * mix[:2, None, None, None])
+
+
+def test_leaky_relu_is_tensorflows_in_value_and_in_the_penalty():
+    x = tf.constant(np.float32(points(0, 6, 3)))
+    ours, theirs = wgan.critic_network(3, seed=1), wgan.critic_network(3, seed=1)
+    for layer in theirs.layers[:-1]:
+        layer.activation = tf.nn.leaky_relu
+    gradients = []
+    for critic in (ours, theirs):
+        with tf.GradientTape() as tape:
+            penalty = wgan.gradient_penalty(wgan.squared_gradient_norm(critic, x))
+        gradients.append(tape.gradient(penalty, critic.trainable_variables,
+                                       unconnected_gradients="zero"))
+    np.testing.assert_array_equal(ours(x), theirs(x))
+    for a, b in zip(*gradients):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_spectral_norm_against_singular_values():

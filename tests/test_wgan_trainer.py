@@ -46,7 +46,8 @@ def test_losses_of_every_method_by_hand(method):
     generator = {"wasserstein": -b.mean(), "gan": softplus(-b).mean()}.get(kind)
     generator = transformed.mean() if generator is None else generator
     assert abs(log["estimate"] - estimate) < 1e-5
-    assert abs(log["critic_loss"] - (trainer.method.weight * log["penalty"] - value)) < 1e-4
+    loss = trainer.method.weight * log["penalty"] - value
+    assert abs(log["critic_loss"] - loss) < 1e-5 * (1 + abs(loss))
     assert abs(float(trainer.generator_loss(real, fake)) - generator) < 1e-5
     assert (log["penalty"] > 0) == trainer.method.penalised
 
@@ -66,8 +67,9 @@ def test_one_step_is_the_textbook_loop():
     real = tf.constant(DATA[:64].reshape(2, 32, 2))
     log = ours._step(real)
     critic, generator = plain.critic, plain.generator
+    latents, mixes = plain.noise(32)
     for k in range(2):
-        fake, mix = generator(plain._normal(32, k)), plain._uniform([32], k)
+        fake, mix = generator(latents[k]), mixes[k]
         with tf.GradientTape() as tape:
             between = mix[:, None] * real[k] + (1 - mix[:, None]) * fake
             with tf.GradientTape() as inner:
@@ -79,7 +81,7 @@ def test_one_step_is_the_textbook_loop():
         plain.critic_optimizer.apply_gradients(zip(
             tape.gradient(loss, critic.trainable_variables), critic.trainable_variables))
     with tf.GradientTape() as tape:
-        generator_loss = -tf.reduce_mean(critic(generator(plain._normal(32, 2))))
+        generator_loss = -tf.reduce_mean(critic(generator(latents[2])))
     plain.generator_optimizer.apply_gradients(zip(
         tape.gradient(generator_loss, generator.trainable_variables),
         generator.trainable_variables))

@@ -26,3 +26,11 @@ from bert_theseus.wgan.penalties import (clip_weights, gradient_penalty, interpo
 from bert_theseus.wgan.spectral import SpectralConv2D, SpectralDense, normalize_kernel
 from bert_theseus.wgan.trainer import Trainer
 from bert_theseus.wgan.truth import exact_wasserstein, gaussian_wasserstein
+from bert_theseus.wgan.centers import (batch_effect, distance_to_centers, geometric_median,
+                                       k_means, k_medians, shift_beats_class)
+from bert_theseus.wgan.data import World, digits, load_images, ring, ring_centers, shifted_gaussians
+from bert_theseus.wgan.quality import (classifier_opinion, mode_coverage,
+                                       nearest_neighbour_accuracy)
+from bert_theseus.wgan.static import static_estimates, train_to_the_end
+from bert_theseus.wgan.training import Diverged, make_trainer, train
+from bert_theseus.wgan.worlds import digits_world, images_world, ring_world

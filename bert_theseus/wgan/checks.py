@@ -41,9 +41,10 @@ def mixes_samples(network: keras.Model) -> bool:
     return any(isinstance(layer, _BATCH_NORMS) for layer in network.submodules)
 
 
-def check_networks(generator: keras.Model, critic: keras.Model, method, seeds, runs) -> None:
+def check_networks(generator: keras.Model | None, critic: keras.Model, method, seeds, runs) -> None:
     """InputError when generator, critic, method and number of runs do not fit together."""
-    made, wanted = generator.output_shape, critic.input_shape
+    wanted = critic.input_shape
+    made = generator.output_shape if generator is not None else wanted
     if len(made) != len(wanted) or made[1:] != wanted[1:]:
         raise InputError(f"the generator makes {list(made)}, the critic takes {list(wanted)}",
                          "Trainer", "give both the same features")

@@ -16,6 +16,22 @@ from bert_theseus.wgan.spectral import SpectralConv2D, SpectralDense, _Spectral
 Seed = int | Sequence[int]
 
 
+@keras.utils.register_keras_serializable("bert_theseus")
+@tf.custom_gradient
+def leaky_relu(x: tf.Tensor) -> tf.Tensor:
+    """max(x, 0.2 x), whose second derivative is nothing instead of zeros.
+
+    Under a gradient penalty TensorFlow carries the zeros of its own leaky ReLU's second
+    derivative back through the whole critic once more; here that pass does not exist.
+
+    >>> leaky_relu(tf.constant([-1., 2.])).numpy().tolist()
+    [-0.20000000298023224, 2.0]
+    """
+    def gradient(upstream):
+        return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=tf.stop_gradient(x), alpha=0.2)
+    return tf.nn.leaky_relu(x), gradient
+
+
 class DenseRuns(keras.layers.Layer):
     """One dense layer per seed, side by side: [runs, batch, in] → [runs, batch, units].
 
@@ -127,7 +143,7 @@ def critic_network(features: int, seed: Seed = 0, hidden: Sequence[int] | None =
     """
     hidden = hidden or [64 if features <= 8 else 128] * 2
     return dense_network(features, hidden, 1, _shifted(seed, 2), spectral=spectral,
-                         activation=tf.nn.leaky_relu, name="critic")
+                         activation=leaky_relu, name="critic")
 
 
 def _shifted(seed: Seed, by: int) -> Seed:
@@ -169,7 +185,7 @@ def image_critic(shape: Sequence[int], seed: int = 0, filters: int = 64,
     seed = _shifted(seed, 2)
     network = keras.Sequential([keras.Input(_image_shape(shape))], "critic")
     for i, units in enumerate((filters, 2 * filters)):
-        network.add(convolution(units, 5, strides=2, padding="same", activation=tf.nn.leaky_relu,
+        network.add(convolution(units, 5, strides=2, padding="same", activation=leaky_relu,
                                 kernel_initializer=_glorot(seed, i)))
     network.add(keras.layers.Flatten())
     network.add((SpectralDense if spectral else keras.layers.Dense)(

@@ -46,6 +46,7 @@ class Trainer(keras.Model):
     generator: [batch, latent] → [batch, features…]; critic: [batch, features…] → [batch, 1].
     method:    a name of ``METHODS`` or a :class:`Method`; weight, power, clip, epsilon change
                its numbers.
+    generator may be None for a trainer that only estimates (``train_critic``).
     critic_steps: critic updates before each generator update.
     seed:      one number, or a tuple: then both networks take and give [runs, batch, …] (see
                ``dense_network``) and every run draws its own noise. Runs never mix: the loss is
@@ -67,7 +68,7 @@ class Trainer(keras.Model):
     ['critic_loss', 'estimate', 'generator_loss', 'penalty']
     """
 
-    def __init__(self, generator: keras.Model, critic: keras.Model,
+    def __init__(self, generator: keras.Model | None, critic: keras.Model,
                  method: str | Method = "gradient_penalty", *, critic_steps: int = 5,
                  seed: int | Sequence[int] = 0, **numbers):
         super().__init__()
@@ -79,11 +80,11 @@ class Trainer(keras.Model):
         if critic_steps < 1:
             raise InputError(f"critic_steps = {critic_steps}", "Trainer", "use at least 1")
         self._sample_axes = 1 if self.runs is None else 2
-        self._one_pass = not mixes_samples(generator)
+        self._one_pass = generator is None or not mixes_samples(generator)
         self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step")
         # partial: TensorFlow counts traces by code object and would warn of the tenth trainer.
         self._compiled = {name: tf.function(partial(getattr(self, name)), reduce_retracing=True)
-                          for name in ("_loop", "_generate", "_look")}
+                          for name in ("_loop", "_critic_loop", "_generate", "_look")}
 
     def compile(self, generator_optimizer=None, critic_optimizer=None,
                 learning_rate: float | None = None, **kwargs) -> None:
@@ -179,16 +180,16 @@ class Trainer(keras.Model):
 
     def _alternate(self, batches: list, count, train_generator: bool = True) -> dict:
         """A critic update per real batch, then the generator's; counts the step."""
-        for k, (real, fake) in enumerate(zip(batches, self._fakes(count))):
-            log = self._critic_step(real, fake, self._uniform([count], k))
-        log["generator_loss"] = (self._generator_step(real, count) if train_generator
+        latents, mixes = self.noise(count)
+        for real, fake, mix in zip(batches, self._fakes(latents[:-1]), mixes):
+            log = self._critic_step(real, fake, mix)
+        log["generator_loss"] = (self._generator_step(real, latents[-1]) if train_generator
                                  else tf.zeros_like(log["estimate"]))
         self.step.assign_add(1)
         return log
 
-    def _fakes(self, count) -> list[tf.Tensor]:
+    def _fakes(self, latents: list[tf.Tensor]) -> list[tf.Tensor]:
         """One generated batch a critic step."""
-        latents = [self._normal(count, k) for k in range(self.critic_steps)]
         if not self._one_pass:
             return [self.generator(latent, training=True) for latent in latents]
         axis = self._sample_axes - 1
@@ -205,8 +206,7 @@ class Trainer(keras.Model):
             penalties.clip_weights(self.critic.trainable_variables, self.method.clip)
         return log
 
-    def _generator_step(self, real, count) -> tf.Tensor:
-        latent = self._normal(count, self.critic_steps)
+    def _generator_step(self, real, latent) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.generator.trainable_variables)
             losses = self.generator_loss(real, self.generator(latent, training=True))
@@ -220,20 +220,24 @@ class Trainer(keras.Model):
 
     # 3. Noise: a function of (seed, step, what for), nothing else.
 
-    def _noise_seeds(self, what: int, k: int) -> list[tf.Tensor]:
-        draw = self.step * (self.critic_steps + 1) + k
-        return [tf.stack([tf.constant(4 * seed + what, tf.int64), draw]) for seed in self.seeds]
+    def noise(self, count) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """This step's latents, one batch a critic step and one for the generator, and the
+        interpolation weights, one batch a critic step: [(runs,) count, latent], [(runs,) count].
+        """
+        axis, size = self._sample_axes - 1, self.generator.input_shape[-1]
+        batches = self.critic_steps + 1
+        latents = self._draw(_LATENT, lambda seed: tf.random.stateless_normal(
+            [batches * count, size], seed))
+        mixes = self._draw(_MIX, lambda seed: tf.random.stateless_uniform(
+            [self.critic_steps * count], seed))
+        return (tf.split(latents, batches, axis), tf.split(mixes, self.critic_steps, axis))
 
-    def _draw(self, what: int, k: int, draw) -> tf.Tensor:
-        numbers = [draw(seed) for seed in self._noise_seeds(what, k)]
-        return numbers[0] if self.runs is None else tf.stack(numbers)
-
-    def _normal(self, count, k: int, what: int = _LATENT) -> tf.Tensor:
-        size = self.generator.input_shape[-1]
-        return self._draw(what, k, lambda s: tf.random.stateless_normal([count, size], s))
-
-    def _uniform(self, shape, k: int) -> tf.Tensor:
-        return self._draw(_MIX, k, lambda s: tf.random.stateless_uniform(shape, s))
+    def _draw(self, what: int, draw, number=None) -> tf.Tensor:
+        """draw(seed) of every run, stacked if there are several; ``number`` instead of the step."""
+        number = self.step if number is None else number
+        drawn = [draw(tf.stack([tf.constant(4 * seed + what, tf.int64), number]))
+                 for seed in self.seeds]
+        return drawn[0] if self.runs is None else tf.stack(drawn)
 
     # 4. Whole runs.
 
@@ -256,18 +260,48 @@ class Trainer(keras.Model):
                for key in ("estimate", "penalty", "critic_loss", "generator_loss")}
 
         def body(i, log):
-            batches = [self._batch(data, batch_size, k) for k in range(self.critic_steps)]
-            return i + 1, self._alternate(batches, batch_size, train_generator)
+            return i + 1, self._alternate(self._batches(data, batch_size), batch_size,
+                                          train_generator)
 
         return tf.while_loop(lambda i, log: i < steps, body, (0, log), parallel_iterations=1)[1]
 
-    def _batch(self, data, batch_size, k: int) -> tf.Tensor:
-        """A random batch, with replacement: [batch, features…] or [runs, batch, features…]."""
+    def _batches(self, data, batch_size) -> list[tf.Tensor]:
+        """One random batch a critic step, with replacement: [(runs,) batch, features…]."""
         own = self.runs is not None and len(data.shape) == len(self.critic.input_shape)
-        count = tf.shape(data)[1 if own else 0]
-        index = self._draw(_INDEX, k, lambda s: tf.random.stateless_uniform(
-            [batch_size], s, maxval=count, dtype=tf.int32))
-        return tf.gather(data, index, axis=1 if own else 0, batch_dims=1 if own else 0)
+        index = self._draw(_INDEX, lambda seed: tf.random.stateless_uniform(
+            [self.critic_steps * batch_size], seed, maxval=tf.shape(data)[int(own)],
+            dtype=tf.int32))
+        real = tf.gather(data, index, axis=int(own), batch_dims=int(own))
+        return tf.split(real, self.critic_steps, self._sample_axes - 1)
+
+    def train_critic(self, real, fake, steps: int) -> dict:
+        """The critic alone, ``steps`` updates on these two fixed sets, each time both whole.
+
+        real, fake: [n, features…], or [runs, n, features…], equally many. Which generated sample
+        is interpolated with which real one changes from step to step. Returns the last log.
+        """
+        sets = [self._every_run(check_samples(x, name)) for x, name in
+                ((real, "real"), (fake, "fake"))]
+        if sets[0].shape != sets[1].shape:
+            raise InputError(f"sets of shape {list(sets[0].shape)} and {list(sets[1].shape)}",
+                             "train_critic", "give equally many samples of the same features")
+        log = self._compiled["_critic_loop"](*(tf.constant(x) for x in sets), tf.constant(steps))
+        return {key: np.atleast_1d(value.numpy()) for key, value in log.items()}
+
+    def _critic_loop(self, real, fake, steps):
+        axis = self._sample_axes - 1
+        count = tf.shape(real)[axis]
+
+        def body(i, log):
+            mix = self._draw(_MIX, lambda seed: tf.random.stateless_uniform([count], seed))
+            shift = tf.random.stateless_uniform([], tf.stack([tf.constant(_INDEX, tf.int64), self.step]), 0, count,
+                                                tf.int32)
+            self.step.assign_add(1)
+            return i + 1, self._critic_step(real, tf.roll(fake, shift, axis), mix)
+
+        log = {key: tf.zeros([] if self.runs is None else [self.runs])
+               for key in ("estimate", "penalty", "critic_loss")}
+        return tf.while_loop(lambda i, log: i < steps, body, (0, log), parallel_iterations=1)[1]
 
     def _check_data(self, data, batch_size: int) -> tf.Tensor:
         check_batch_size(batch_size)
@@ -296,9 +330,8 @@ class Trainer(keras.Model):
 
     def _generate(self, count, stream):
         size = self.generator.input_shape[-1]
-        latents = [tf.random.stateless_normal([count, size], tf.stack(
-            [tf.constant(4 * seed + _SAMPLE, tf.int64), stream])) for seed in self.seeds]
-        return self.generator(latents[0] if self.runs is None else tf.stack(latents))
+        return self.generator(self._draw(
+            _SAMPLE, lambda seed: tf.random.stateless_normal([count, size], seed), stream))
 
     def look(self, real, fake) -> dict:
         """What the critic as it stands says of two sets, without training: one value a run.

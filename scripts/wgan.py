@@ -1,0 +1,163 @@
+"""WGAN and the true Wasserstein distance, kexue.fm/archives/8244, as measurements.
+
+    python scripts/wgan.py                        # eight Gaussians in two dimensions, < 5 minutes
+    python scripts/wgan.py --study digits         # 8×8 digits (in scikit-learn), < 40 minutes
+    python scripts/wgan.py --study static         # critics between fixed sets, dimension 2 … 128
+    python scripts/wgan.py --study batch          # two batches against a batch and the mean
+    python scripts/wgan.py --study images --data_dir FOLDER_OR_NPZ --method gradient_penalty
+
+Prints estimates beside exact distances, and every statement of the article as holds, does not
+hold, or not testable here. The article itself gives pictures only, no number.
+"""
+
+import csv
+import time
+
+import bert_theseus  # noqa: F401  (before TensorFlow)
+from bert_theseus import wgan
+from bert_theseus.errors import InputError
+from bert_theseus.published import format_table, table
+from bert_theseus.results import replace_file, write_results
+from bert_theseus.script import argument_parser, output_folder, run, settings
+from bert_theseus.wgan import plots, statements, studies
+
+# 1. Settings
+
+STUDIES = ("two_dimensions", "digits", "static", "batch", "images")
+STEPS = {"two_dimensions": 1000, "digits": 2000, "images": 5000}
+STATIC_SIZES = [(2, 128), (8, 128), (32, 128), (128, 128), (8, 32), (8, 512)]
+SHOWN = ("estimate / exact, batch", "estimate / exact, large sets", "large exact",
+         "1-NN accuracy", "mode coverage", "on a mode", "confidence", "diversity")
+
+
+def arguments():
+    parser = argument_parser(__doc__.split("\n")[0], "output/wgan", seeds=tuple(range(10)))
+    parser.add_argument("--study", choices=STUDIES, default="two_dimensions")
+    parser.add_argument("--method", action="append", help="repeatable; without it every method")
+    parser.add_argument("--steps", type=int, help="generator steps; without it those of the study")
+    parser.add_argument("--critic_training", type=int, default=600,
+                        help="critic steps between fixed sets")
+    parser.add_argument("--learning_rate", type=float, default=5e-4)
+    parser.add_argument("--batch_size", type=int, default=64)
+    args = parser.parse_args()
+    args.method = args.method or list(wgan.METHODS)
+    args.steps = args.steps or STEPS.get(args.study)
+    check(args)
+    return args
+
+
+def check(args):
+    if args.bert_dir:
+        raise InputError("there is no BERT in this article", "--bert_dir", "leave it out")
+    if (args.study == "images") != bool(args.data_dir):
+        raise InputError(f"--study {args.study} {'with' if args.data_dir else 'without'} data",
+                         "--data_dir", "give a folder of images or an .npz to --study images only")
+    for method in args.method:
+        wgan.get_method(method)
+    for name in ("steps", "critic_training", "learning_rate"):
+        if getattr(args, name) is not None and not getattr(args, name) > 0:
+            raise InputError(f"{getattr(args, name)}", f"--{name}", "use a positive number")
+
+
+# 2. Data, models and what is measured: the studies
+
+def trained(args, world, folder):
+    """The training study of a world; when a run diverges its plot is drawn before it ends."""
+    parts = studies.Parts(folder, args.resume)
+    try:
+        return studies.training_study(world, args.method, args.seed, args.steps,
+                                      args.learning_rate, parts, args.batch_size)
+    except wgan.Diverged as error:
+        if error.records:
+            plots.training_plot({error.method: {"records": error.records}},
+                                folder / "diverged.png", str(error))
+        raise InputError(str(error), folder, "see diverged.png; lower --learning_rate") from None
+
+
+def two_dimensions(args, folder):
+    world, parts = wgan.ring_world(), studies.Parts(folder, args.resume)
+    study = trained(args, world, folder)
+    plots.points_plot(world.held_out, study.samples, folder / "samples.png", world.name)
+    study.add(studies.static_study([(2, 128)], args.seed, parts, steps=args.critic_training))
+    return study.add(studies.batch_study([2, 64], [16, 64, 256], args.seed, parts))
+
+
+def digits(args, folder):
+    world = wgan.digits_world()
+    study = trained(args, world, folder)
+    study.add(studies.centers_study(world, study.samples, args.seed)).add(studies.pixel_study())
+    plots.images_plot({"real digits": world.held_out[None], **study.samples}, (8, 8),
+                      folder / "samples.png", "Samples, and centres of the data")
+    return study
+
+
+def static(args, folder):
+    methods = [name for name in args.method if wgan.get_method(name).objective != "gan"]
+    parts = studies.Parts(folder, args.resume)
+    study = studies.static_study(STATIC_SIZES, args.seed, parts, methods, args.critic_training)
+    plots.static_plot(study.records["static"], folder / "static.png")
+    return study
+
+
+def batch(args, folder):
+    return studies.batch_study([2, 8, 32, 128], [16, 32, 64, 128, 256, 512], args.seed,
+                               studies.Parts(folder, args.resume))
+
+
+def images(args, folder):
+    world = wgan.images_world(wgan.load_images(args.data_dir))
+    study = trained(args, world, folder)
+    plots.images_plot({"real": world.held_out[None], **study.samples}, world.train.shape[1:],
+                      folder / "samples.png", "Samples")
+    return study
+
+
+# 3. Evaluator: tables, figures and the record
+
+def write_steps(training, path):
+    """Every record of every method and seed, one line a number: method, step, seed, name, value."""
+    def write(beside):
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("method", "step", "run", "name", "value"))
+            writer.writerows((method, record["step"], i, name, value)
+                             for method, result in training.items() for record in result["records"]
+                             for name, values in record.items() if name != "step"
+                             for i, value in enumerate(values))
+    replace_file(path, write)
+
+
+def report(args, study, folder, seconds):
+    training, effects = study.records.get("training"), study.records.get("batch_effect")
+    if training:
+        plots.training_plot(training, folder / "training.png", args.study.replace("_", " "))
+        if any(not name.startswith("gan") for name in training):
+            plots.quality_plot(training, folder / "quality.png", args.study.replace("_", " "))
+        write_steps(training, folder / "steps.csv")
+    if effects:
+        plots.batch_plot(effects, folder / "batch_effect.png")
+    shown = [row for row in study.rows if not training or row.metric in SHOWN
+             or "/" in row.name + row.metric and row.name not in training]
+    print(table(shown))
+    parts = sorted(study.verdicts, key=lambda verdict: verdict.statement)
+    whole = statements.summary(parts)
+    for head, verdicts in (("part", parts), ("statement", whole)):
+        print("\n" + format_table([("", head, "verdict", "measured [95 % interval]")] + [
+            (v.statement, v.claim, v.verdict, v.numbers) for v in verdicts]))
+    path = write_results(folder, 8244, settings(args), study.rows, seconds,
+                         verdicts=[vars(v) for v in parts], statements=[vars(v) for v in whole],
+                         **study.records)
+    print(f"\n{seconds:.0f} s; {path}, figures beside it")
+
+
+# 4. Run
+
+def main():
+    args = arguments()
+    folder, start = output_folder(args.output_dir), time.time()
+    study = globals()[args.study](args, folder)
+    report(args, study, folder, time.time() - start)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -255,6 +255,13 @@ def test_reshape_and_flatten_give_the_same_values(original, signature):
         assert a.shape.as_list() == e.shape.as_list()
 
 
+def test_a_single_unknown_size_is_left_to_reshape():
+    function = tf.function(lambda x: (K.reshape(x, (2, 3), -1), K.flatten(x, 1)),
+                           input_signature=[tf.TensorSpec([None, 4, 6])])
+    kinds = {op.type for op in function.get_concrete_function().graph.get_operations()}
+    assert kinds <= {"Placeholder", "Const", "Reshape", "Identity"}
+
+
 def test_reshape_survives_an_empty_batch():
     assert K.reshape(tf.zeros([0, 4, 6]), (2, 3), -1).shape == (0, 4, 2, 3)
     function = tf.function(lambda x: K.reshape(x, (2, 3), -1),

@@ -68,11 +68,16 @@ def reshape(tensor, *args):
     if len(args) == 1:
         return tf.reshape(tensor, args[0])
     assert len(args) % 2 == 0
-    size = _sizes(tensor)
+    size = K.int_shape(tensor)                  # None: not known before run time
     parts = [[s] for s in size]
     for shape, axis in zip(args[::2], args[1::2]):
         parts[axis] = _without_minus_one(list(shape), size[axis])
-    return tf.reshape(tensor, _leave_one_open([s for part in parts for s in part]))
+
+    def read(dynamic):
+        return [_rest(dynamic[i], part) if s is None else s
+                for i, part in enumerate(parts) for s in part]
+
+    return tf.reshape(tensor, _shape(tensor, [s for part in parts for s in part], read))
 
 
 def flatten(tensor, start=None, end=None):
@@ -81,34 +86,39 @@ def flatten(tensor, start=None, end=None):
     >>> flatten(tf.zeros([2, 3, 4, 5]), 1, 3).shape.as_list()
     [2, 12, 5]
     """
-    start, end = start or 0, end or K.ndim(tensor)
-    size = _sizes(tensor)
-    return tf.reshape(tensor, _leave_one_open(
-        size[:start] + [math.prod(size[start:end])] + size[end:]))
+    axes, size = list(range(K.ndim(tensor))), K.int_shape(tensor)
+    start, end = start or 0, end or len(axes)
+    groups = [[i] for i in axes[:start]] + [axes[start:end]] + [[i] for i in axes[end:]]
+    known = [None if any(size[i] is None for i in group) else math.prod(size[i] for i in group)
+             for group in groups]
+
+    def read(dynamic):
+        return [math.prod(dynamic[i] if size[i] is None else size[i] for i in group)
+                for group in groups]
+
+    return tf.reshape(tensor, _shape(tensor, known, read))
 
 
-def _sizes(tensor) -> list:
-    """The size of each axis: a number where it is known, else read at run time."""
-    static = K.int_shape(tensor)
-    dynamic = None if None not in static else K.shape(tensor)
-    return [dynamic[i] if s is None else s for i, s in enumerate(static)]
-
-
-def _without_minus_one(shape: list, size) -> list:
-    """``shape`` with its -1, if it has one, replaced so that the product is ``size``."""
+def _without_minus_one(shape: list, size: int | None) -> list:
+    """``shape`` with the number its -1, if it has one, stands for; None where that is unknown."""
     open_axes = [i for i, s in enumerate(shape) if isinstance(s, Integral) and s == -1]
     assert len(open_axes) <= 1
     for i in open_axes:
-        shape[i] = size // math.prod(shape[:i] + shape[i + 1:])
+        shape[i] = None if size is None else size // math.prod(shape[:i] + shape[i + 1:])
     return shape
 
 
-def _leave_one_open(shape: list) -> list:
-    """A shape whose only unknown size is left to tf.reshape, which needs no run-time shape."""
-    unknown = [i for i, s in enumerate(shape) if not isinstance(s, Integral)]
-    if len(unknown) == 1 and all(s > 0 for i, s in enumerate(shape) if i not in unknown):
-        shape[unknown[0]] = -1
-    return shape
+def _rest(size, part: list):
+    """What remains of ``size`` for the one unknown factor of a part."""
+    return size // math.prod(s for s in part if s is not None)
+
+
+def _shape(tensor, sizes: list, read) -> list:
+    """The shape to reshape to; ``read(run-time shape)`` is asked only where it has to be."""
+    unknown = sum(s is None for s in sizes)
+    if unknown == 1 and all(isinstance(s, Integral) and s > 0 for s in sizes if s is not None):
+        return [-1 if s is None else s for s in sizes]
+    return read(K.shape(tensor)) if unknown else sizes
 
 
 def _dtype(x) -> str | None:

@@ -30,15 +30,18 @@ parser.add_argument("--imbalance", action="append", type=float,
                     "(demo: 1, 10, 100), as far as a task has the examples")
 parser.add_argument("--features", choices=("ngrams", "bert"), default="ngrams",
                     help="fixed features: character n-grams, or hidden states of --bert_dir")
-parser.add_argument("--steps", type=int, help="of training each head; default 800 (demo: 300)")
+parser.add_argument("--steps", type=int, help="of training each head; default 400 (demo: 200)")
+parser.add_argument("--loss", action="append", help="repeatable: train these losses alone (and "
+                    "cross-entropy and logit adjusted), by the names the table shows")
 parser.add_argument("--batch_size", type=int, default=128)
 parser.add_argument("--fine_tune", action="store_true", help="train the whole model of --bert_dir")
 parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
-parser.add_argument("--learning_rate", type=float, default=2e-4, help="of fine-tuning")
+parser.add_argument("--learning_rate", type=float, help="default 0.003, fine-tuning 0.0002")
 args = parser.parse_args()
 TASKS = args.task or ["tnews", "binary", "thucnews", "iflytek", "cluener"]
 IMBALANCES = args.imbalance or ([1, 10, 100, 1000] if args.data_dir else [1, 10, 100])
-STEPS = args.steps or (800 if args.data_dir else 300)
+STEPS = args.steps or (400 if args.data_dir else 200)
+RATE = args.learning_rate or (2e-4 if args.fine_tune else 3e-3)
 
 
 # ---------------------------------------------------------------- data
@@ -64,17 +67,17 @@ def run(task, corpus, imbalance, folder):
     kind = "fine_tuned" if args.fine_tune else args.features if args.data_dir else "demo"
     settings = {"seeds": args.seed, "steps": STEPS, "batch_size": args.batch_size, "kind": kind,
                 "bert_dir": args.bert_dir, "epochs": args.epochs * args.fine_tune,
-                "learning_rate": args.learning_rate * args.fine_tune}
+                "learning_rate": RATE, "losses": args.loss}
 
     def make():
         if args.fine_tune:
             return fine_tuning.run_fine_tuned(
-                corpus, imbalance, args.seed, args.bert_dir, args.epochs, args.learning_rate,
+                corpus, imbalance, args.seed, args.bert_dir, args.epochs, RATE,
                 batch_size=args.batch_size, folder=folder / "fine_tuned", resume=args.resume)
         if corpus is None:
             data = study.load_entity_types(args.data_dir, args.features, args.bert_dir)
-            return study.run_several_labels(*data, args.seed, STEPS, args.batch_size)
-        return study.run_group(corpus, imbalance, args.seed, STEPS, args.batch_size,
+            return study.run_several_labels(*data, args.seed, STEPS, args.batch_size, RATE)
+        return study.run_group(corpus, imbalance, args.seed, STEPS, args.batch_size, RATE, args.loss,
                                progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))
     path = folder / "groups" / f"{task}_{imbalance:g}.npz"
     return report.kept_group(path, settings, args.resume, make)
@@ -107,7 +110,7 @@ def evaluate(groups, rows, folder):
         found = each[100.0 if 100.0 in each else max(each)]
         if np.isfinite(found["cross-entropy"]["thirds"]).all() and task != "binary":
             shown = {f: found[f]["thirds"] for f in (
-                "cross-entropy", "class weights", "focal", "logit adjusted") if f in found}
+                "cross-entropy", "focal", "class weights", "logit adjusted") if f in found}
             plots.plot_thirds(shown, folder / f"thirds_{task}.png",
                               f"{task}, share of true classes (rows) predicted (%)")
     return {"tests": {n: report.against_cross_entropy(f) for n, f in tables.items()},

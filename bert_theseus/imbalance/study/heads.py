@@ -21,12 +21,12 @@ class Heads:
     """
 
     def __init__(self, losses: Mapping[str, keras.losses.Loss], dimensions: int, outputs: int,
-                 learning_rate: float = 0.01, one_hot: Sequence[str] = (), jit: bool = False):
+                 learning_rate: float = 0.003, one_hot: Sequence[str] = ()):
         self.losses, self.outputs, self.one_hot = dict(losses), outputs, set(one_hot)
         self.learning_rate = learning_rate
         self.layer = keras.layers.Dense(len(self.losses) * outputs, kernel_initializer="zeros")
         self.layer.build((None, dimensions))
-        self._gradients = tf.function(self._gradients_of, jit_compile=jit, reduce_retracing=True)
+        self._gradients = tf.function(self._gradients_of, reduce_retracing=True)
 
     def _gradients_of(self, x, y):
         with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""The pictures: gradients over p, balanced accuracy over imbalance, head against tail."""
+"""The pictures: pull over p, balanced accuracy over imbalance, head against tail."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +13,10 @@ SHOWN = {"cross-entropy": "black", "class weights": "tab:blue", "focal": "tab:or
 
 
 def gradient_curves(points: int = 200) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Loss → (of a positive at p, of a negative at p): |d loss / d logit| for one binary logit.
+    """Loss → (of a positive at p, of a negative at p): the pull of one binary logit to its label.
 
-    The prior of the positive is 0.1, F~ is held at 0.3; by automatic differentiation.
+    That is −d loss / d logit for y = 1, d loss / d logit for y = 0; below 0 a loss pulls to the
+    wrong side. The prior of the positive is 0.1, F~ is held at 0.3; by automatic differentiation.
     """
     p = np.linspace(0.002, 0.998, points)
     x = tf.constant(np.log(p / (1 - p))[:, None])
@@ -38,11 +39,11 @@ def _slope(loss, x, y):
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = loss(tf.fill(x.shape, tf.cast(y, x.dtype)), x)
-    return np.abs(tape.gradient(value, x).numpy()[:, 0])
+    return (1 - 2 * y) * tape.gradient(value, x).numpy()[:, 0]
 
 
 def plot_gradients(path) -> None:
-    """|gradient| over p of positives and of negatives, weights left, modified losses right."""
+    """The pull to the label over p, of positives and of negatives, weights left, modified losses right."""
     from matplotlib.figure import Figure
     curves = gradient_curves()
     p = np.linspace(0.002, 0.998, len(next(iter(curves.values()))[0]))
@@ -58,7 +59,8 @@ def plot_gradients(path) -> None:
                 axis.plot(p, curves[name][row], label=name, color=colours[name],
                           linewidth=2 if name == "cross-entropy" else 1.4)
             axis.set_title(kind, fontsize=10)
-            axis.set_ylabel("|d loss / d logit|")
+            axis.set_ylabel("pull to the label")
+            axis.axhline(0, color="black", linewidth=0.5)
             axis.grid(alpha=0.3)
         axes[1, column].set_xlabel("p, predicted probability of y = 1")
         axes[0, column].legend(fontsize=8, frameon=False)
@@ -70,7 +72,7 @@ def plot_gradients(path) -> None:
 def plot_over_imbalance(results: dict, path, measure: str = "balanced accuracy") -> None:
     """measure over imbalance, one panel a task; results: task → imbalance → chosen()."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(1.5 + 3.4 * len(results), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(3 * len(results), 7), 4), layout="constrained")
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     for axis, (task, groups) in zip(axes, results.items()):
         ratios = sorted(groups)
@@ -83,13 +85,14 @@ def plot_over_imbalance(results: dict, path, measure: str = "balanced accuracy")
                               marker="o", markersize=3, linewidth=1.3, capsize=2)
         axis.set_xscale("log")
         axis.set_xticks(ratios, [f"{r:g}" for r in ratios])
+        axis.set_xlim(ratios[0] / 1.4, ratios[-1] * 1.4)
         axis.minorticks_off()
         axis.set_title(task, fontsize=10)
         axis.set_xlabel("imbalance")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"{measure} (%)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path, dpi=90)
 
 

@@ -18,9 +18,11 @@ AFTERWARDS = (*(f"{POST_HOC} | tau={tau:g}" for tau in TAUS), f"{OVERALL} | tau=
 SNAPSHOTS = (25, 50, 100, 200, 400, 800, 1600)
 
 
-def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 1600, batch_size: int = 128,
-              jit: bool = False, progress=iter) -> dict:
+def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 400, batch_size: int = 128,
+              learning_rate: float = 0.003, only=None, progress=iter) -> dict:
     """Trains and measures; arrays [seeds, settings, snapshots, …] by split.
+
+    only: names of losses (see :mod:`.settings`), all if None.
 
     Returns {"families", "names", "snapshots", "dev", "test", "thirds"}; names are
     "family | setting".
@@ -28,12 +30,12 @@ def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 1600, batch_
     classes = len(corpus.classes)
     binary = classes == 2
     counts = long_tail_counts(classes, imbalance, corpus.head)
-    tree = loss_settings(counts, binary)
+    tree = loss_settings(counts, binary, only)
     losses = {f"{family} | {setting}": loss for family, settings in tree.items()
               for setting, loss in settings.items()}
     one_hot = [name for name in losses if name.split(" | ")[0] in ONE_HOT]
     heads = Heads(losses, corpus.features["train"].shape[-1], 1 if binary else classes,
-                  one_hot=one_hot, jit=jit)
+                  learning_rate, one_hot)
     snapshots = [s for s in SNAPSHOTS if s < steps] + [steps]
     result = {"dev": [], "test": [], "thirds": []}
     for seed in progress(seeds):

@@ -38,15 +38,16 @@ def load_entity_types(data_dir, features: str = "ngrams", bert_dir=None) -> tupl
     return text_features(texts, features, bert_dir=bert_dir), labels
 
 
-def run_several_labels(features: dict, labels: dict, seeds, steps: int = 1600,
-                       batch_size: int = 128, jit: bool = False) -> dict:
+def run_several_labels(features: dict, labels: dict, seeds, steps: int = 400,
+                       batch_size: int = 128, learning_rate: float = 0.003) -> dict:
     """A group as :func:`run_group` gives it, measured by micro and macro F1 of the label sets.
 
     Of MEASURES only "macro F1" and "accuracy" (here: micro F1) are filled; predicted is what
     scores above 0.
     """
     losses = {name: make() for name, make in LOSSES.items()}
-    heads = Heads(losses, features["train"].shape[-1], labels["train"].shape[-1], jit=jit)
+    heads = Heads(losses, features["train"].shape[-1], labels["train"].shape[-1],
+                  learning_rate)
     snapshots = [s for s in SNAPSHOTS if s < steps] + [steps]
     result = {"dev": [], "test": []}
     for seed in seeds:

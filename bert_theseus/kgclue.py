@@ -1,0 +1,253 @@
+"""KgCLUE: questions and their triples, training batches, metric, calibration (kexue.fm 8802).
+
+A training example is  [CLS] question [SEP] S [SEP] P [SEP] M [SEP]  under a UniLM mask with the
+loss on the answer alone. The metric is KgCLUE's: texts in lower case, white space collapsed; exact
+match, and F1 = 2·LCS / (len a + len b) in characters, for subject, predicate, object, and all;
+score = (EM + F1) / 2 of the object. The article's table swaps the heads of its first two columns.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bert_theseus.clue import NumpyBatches, read_rows
+from bert_theseus.errors import InputError
+from bert_theseus.prefix_tree import split_subject
+from bert_theseus.results import replace_file
+from bert_theseus.seq2seq import Answer, lookahead
+
+_FORM = 'give {"question": …, "answer": "subject ||| relation ||| object"}'
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and its triple; the three are "" in a file without answers."""
+
+    text: str
+    subject: str = ""
+    predicate: str = ""
+    object: str = ""
+
+
+def load_questions(path: str | os.PathLike) -> list[Question]:
+    """Questions of a file in KgCLUE's form, ``.gz`` also. InputError with file and line.
+
+    >>> line = '{"question": "龙晶的繁体？", "answer": "龙晶（游戏） ||| 繁体 ||| 龍晶"}'
+    >>> _ = Path("dev.json").write_text(line, encoding="utf-8")
+    >>> load_questions("dev.json")[0].subject
+    '龙晶（游戏）'
+    """
+    questions = []
+    for line, row in read_rows(path):
+        where = f"{path}:{line}"
+        if not isinstance(row.get("question"), str) or not row["question"].strip():
+            raise InputError("no question", where, _FORM)
+        parts = str(row["answer"]).split(" ||| ") if "answer" in row else ["", "", ""]
+        if len(parts) != 3:
+            raise InputError(f"an answer of {len(parts)} parts", where, _FORM)
+        questions.append(Question(row["question"], *parts))
+    if not questions:
+        raise InputError("no question in the file", path, _FORM)
+    return questions
+
+
+def training_batches(questions: Sequence[Question], tokenizer, maxlen: int = 128,
+                     batch_size: int = 32, seed: int = 0) -> NumpyBatches:
+    """Batches ([token ids, segment ids], targets), all [batch, length].
+
+    targets[:, t] is the token after position t where that is part of the answer, 0 elsewhere.
+    Questions are cut to half of ``maxlen`` as in the article.
+    """
+    rows = [_encode(question, tokenizer, maxlen) for question in questions]
+
+    def make(index):
+        length = max(len(rows[i][0]) for i in index)
+        tokens, segments = np.zeros((2, len(index), length), "int32")
+        for k, i in enumerate(index):
+            ids, start = rows[i]
+            tokens[k, :len(ids)], segments[k, start:len(ids)] = ids, 1
+        targets = np.zeros_like(tokens)
+        targets[:, :-1] = np.where(segments[:, 1:] > 0, tokens[:, 1:], 0)
+        return [tokens, segments], targets
+
+    identity = repr([(q.text, q.subject, q.predicate) for q in questions]).encode()
+    return NumpyBatches(len(rows), batch_size, make, seed=seed, identity=identity,
+                        lengths=[len(ids) for ids, _ in rows])
+
+
+def _encode(question: Question, tokenizer, maxlen: int) -> tuple[list[int], int]:
+    """Token ids of an example, and where its answer begins."""
+    subject, meaning = split_subject(question.subject)
+    asked = tokenizer.encode(question.text, maxlen=maxlen // 2 + 1)[0]
+    answer = tokenizer.encode(subject, question.predicate)[0][1:] + tokenizer.encode(meaning)[0][1:]
+    return (asked + answer)[:maxlen], len(asked)
+
+
+def answer_crossentropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Mean cross-entropy over the answer tokens of a batch.
+
+    targets: [batch, length], 0 where nothing is to be predicted. logits: [batch, length,
+    vocabulary] (a model with ``with_mlm="linear"``). Scalar.
+    """
+    targets = tf.cast(targets, tf.int32)
+    counts = tf.cast(targets > 0, logits.dtype)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # [batch, length]
+    return tf.reduce_sum(loss * counts) / tf.reduce_sum(counts)
+
+
+# ---- metric ----------------------------------------------------------------------------------
+
+def normalize(text: str) -> str:
+    """Lower case, white space collapsed."""
+    return " ".join(text.lower().split())
+
+
+def f1_similarity(one: str, two: str) -> float:
+    """2·LCS / (len one + len two) in characters; 0 if both are empty.
+
+    >>> round(f1_similarity("刘德华", "刘华"), 2), f1_similarity("", "")
+    (0.8, 0.0)
+    """
+    if not one or not two:
+        return 0.0
+    codes = np.array([ord(c) for c in two])
+    row = lookahead.first_row(codes)
+    for character in one:
+        row = lookahead.next_row(row[None], np.array([ord(character)]), codes)[0]
+    return 2 * int(row[-1]) / (len(one) + len(two))
+
+
+def kgclue_metric(predicted: Sequence[Sequence[str]],
+                  expected: Sequence[Sequence[str]]) -> dict[str, float]:
+    """KgCLUE's numbers for triples (subject, predicate, object) against the right ones.
+
+    >>> kgclue_metric([("龙晶", "繁体", "龍")], [("龙晶", "繁体", "龍晶")])["F1-O"]
+    0.6666666666666666
+    """
+    if len(predicted) != len(expected):
+        raise ValueError(f"{len(predicted)} predictions for {len(expected)} questions")
+    totals = {f"{kind}-{part}": 0.0 for kind in ("EM", "F1") for part in ("S", "P", "O", "All")}
+    for one, two in zip(predicted, expected):
+        one, two = [[normalize(text) for text in triple] for triple in (one, two)]
+        for part, a, b in zip(("S", "P", "O", "All"), [*one, "".join(one)], [*two, "".join(two)]):
+            totals[f"EM-{part}"] += one == two if part == "All" else a == b
+            totals[f"F1-{part}"] += f1_similarity(a, b)
+    means = {name: total / len(expected) for name, total in totals.items()}
+    return {"score": (means["EM-O"] + means["F1-O"]) / 2, **means}
+
+
+def triple(answers: Sequence[Answer]) -> tuple[str, str, str]:
+    """The first answer as a triple, of several objects the first as in the article."""
+    if not answers:
+        return "", "", ""
+    return answers[0].subject, answers[0].predicate, answers[0].objects[0]
+
+
+def write_leaderboard(path: str | os.PathLike, questions: Sequence[Question],
+                      triples: Sequence[Sequence[str]]) -> None:
+    """The predictions as KgCLUE's leaderboard takes them: a line per question, in order."""
+    lines = [json.dumps({"id": i, "question": question.text, "answer": " ||| ".join(one)},
+                        ensure_ascii=False)
+             for i, (question, one) in enumerate(zip(questions, triples))]
+    replace_file(path, lambda beside: beside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+
+
+# ---- knowledge -------------------------------------------------------------------------------
+
+def join_knowledge(paths: Iterable[str | os.PathLike], target: str | os.PathLike,
+                   further: int = 0, seed: int = 0) -> Path:
+    """Several knowledge files as one; with ``further`` a harder one.
+
+    Every subject then gets about so many further relations, drawn (by ``seed``) as often as they
+    occur, each with an object that it has somewhere: choosing the relation becomes a real step.
+    """
+    from bert_theseus.prefix_tree import fields
+    lines: dict[bytes, None] = {}
+    for path in paths:
+        for first, chunk in fields.read_chunks(path):
+            lines.update(dict.fromkeys(fields.parse(chunk, first, path).data.split(b"\n")))
+    lines.pop(b"", None)
+    rows = list(lines)
+    if further:
+        rows += _distractors(rows, further, seed)
+    target = Path(target)
+    replace_file(target, lambda beside: beside.write_bytes(b"\n".join(rows) + b"\n"))
+    return target
+
+
+def _distractors(rows: list[bytes], further: int, seed: int) -> list[bytes]:
+    """Triples of known subjects with relations and objects of other triples."""
+    random, triples = np.random.default_rng(seed), [row.split(b"\t") for row in rows]
+    has: dict[bytes, set[bytes]] = {}
+    for subject, predicate, _ in triples:
+        has.setdefault(subject, set()).add(predicate)
+    drawn = random.integers(0, len(triples), (len(has), further))
+    new = []
+    for (subject, own), others in zip(has.items(), drawn.tolist()):
+        for other in others:
+            _, predicate, text = triples[other]
+            if predicate not in own:
+                own.add(predicate)
+                new.append(b"\t".join((subject, predicate, text)))
+    return new
+
+
+# ---- confidence ------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Calibration:
+    """P(right) = sigmoid(slope · logit(p) + offset) for the search's probability p.
+
+    >>> Calibration.fit(np.array([0.9, 0.8, 0.6, 0.3]), np.array([1, 1, 0, 0])).slope > 0
+    True
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def fit(cls, probabilities: np.ndarray, right: np.ndarray, penalty: float = 1e-2):
+        """Logistic regression on answered questions (Platt); Newton's method.
+
+        probabilities: [n] of the answers given. right: [n] whether each was right.
+        """
+        x = np.stack([_logit(probabilities), np.ones(len(right))], 1)
+        weights = np.array([1.0, 0.0])
+        for _ in range(50):
+            p = 1 / (1 + np.exp(-x @ weights))
+            gradient = x.T @ (right - p) - penalty * (weights - [1, 0])
+            hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty * np.eye(2)
+            weights = weights + np.linalg.solve(hessian, gradient)
+        return cls(*weights.tolist())
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities."""
+        return 1 / (1 + np.exp(-(self.slope * _logit(np.asarray(probabilities)) + self.offset)))
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    p = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def coverage_accuracy(probabilities: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, ...]:
+    """If only the surest answers are given: share answered, share of these right; both [n].
+
+    >>> coverage_accuracy(np.array([0.2, 0.9]), np.array([0, 1]))
+    (array([0.5, 1. ]), array([1. , 0.5]))
+    """
+    order = np.argsort(-np.asarray(probabilities), kind="stable")
+    count = np.arange(1, len(order) + 1)
+    return count / len(order), np.cumsum(np.asarray(right)[order]) / count
+
+
+def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error over bins of equal width."""
+    place = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, np.asarray(right) - probabilities, bins)
+    return float(np.abs(gaps).sum() / len(place))

@@ -1,0 +1,179 @@
+"""Answers over HTTP: ``POST /answer``, ``GET /health``, a web page at ``/``.
+
+Requests that arrive while the model is busy are answered together in its next batch. The model
+runs in one thread of its own; the event loop only reads, waits and writes.
+
+    {"questions": ["龙晶的繁体是什么？"], "n_best": 3}
+    → {"answers": [[{"subject": …, "predicate": …, "meaning": …, "objects": […],
+                     "probability": 0.97}, …]]}
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Route
+
+from bert_theseus.kgclue import Calibration
+from bert_theseus.kgclue_page import PAGE
+from bert_theseus.seq2seq import Answer, ConstrainedDecoder
+
+MAX_QUESTIONS, MAX_LENGTH, MAX_N_BEST, MAX_BODY = 64, 300, 10, 1 << 16
+log = logging.getLogger(__name__)
+
+
+class Answerer:
+    """A decoder with calibrated probabilities that abstains below a threshold."""
+
+    def __init__(self, decoder: ConstrainedDecoder, calibration: Path | None = None,
+                 abstain: float = 0.0):
+        self.decoder, self.abstain = decoder, abstain
+        self.calibration = Calibration()
+        if calibration is not None and calibration.is_file():
+            self.calibration = Calibration(**json.loads(calibration.read_text()))
+
+    def answer(self, questions: Sequence[str], n_best: int = 1) -> list[list[Answer]]:
+        """As the decoder's, with the first answer's probability calibrated; the others keep
+        their ratio to what is left. Nothing where the first is below the threshold."""
+        return [self._weighed(found) for found in self.decoder.answer(questions, n_best)]
+
+    def _weighed(self, found: list[Answer]) -> list[Answer]:
+        if not found or found[0].overridden:
+            return found
+        first = float(self.calibration(np.array([found[0].probability]))[0])
+        if first < self.abstain:
+            return []
+        others = max(1 - found[0].probability, 1e-12)
+        return [dataclasses.replace(answer, probability=first if i == 0 else min(
+            answer.probability / others * (1 - first), first)) for i, answer in enumerate(found)]
+
+    def as_text(self, found: list[Answer]) -> str:
+        """For the prompt: path, objects, probability."""
+        return "\n".join(f"{a.probability:6.1%}  {a.subject} → {a.predicate} → "
+                         f"{'、'.join(a.objects)}" for a in found) or "（不确定，不作答）"
+
+
+class Batcher:
+    """Gathers questions that wait into one call of the model."""
+
+    def __init__(self, answerer: Answerer, limit: int = MAX_QUESTIONS):
+        self.answerer, self.limit = answerer, limit
+        self.waiting: asyncio.Queue = asyncio.Queue()
+        self.thread = ThreadPoolExecutor(1)
+
+    async def answer(self, questions: list[str], n_best: int) -> list[list[Answer]]:
+        """The answers, once the batch they were put into is done."""
+        future = asyncio.get_running_loop().create_future()
+        await self.waiting.put((questions, n_best, future))
+        return await future
+
+    async def run(self) -> None:
+        """Until cancelled: takes what waits, answers it, hands it back."""
+        while True:
+            batch = [await self.waiting.get()]
+            while not self.waiting.empty() and sum(len(q) for q, _, _ in batch) < self.limit:
+                batch.append(self.waiting.get_nowait())
+            await self._answer_batch(batch)
+
+    async def _answer_batch(self, batch: list) -> None:
+        questions = [question for own, _, _ in batch for question in own]
+        n_best = max(n for _, n, _ in batch)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(
+                self.thread, self.answerer.answer, questions, n_best)
+        except Exception as error:  # handed to everyone who waits; the server goes on
+            log.exception("a batch of %d questions failed", len(questions))
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for own, n, future in batch:
+            mine, found = found[:len(own)], found[len(own):]
+            if not future.done():
+                future.set_result([answers[:n] for answers in mine])
+
+
+class BadRequest(Exception):
+    """A request that is answered with a 4xx status and one line."""
+
+    def __init__(self, message: str, status: int = 400):
+        super().__init__(message)
+        self.status = status
+
+
+async def read_request(request: Request) -> tuple[list[str], int]:
+    """Questions and n_best of a request; BadRequest says what is wrong with it."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise BadRequest(f"more than {MAX_BODY} bytes", 413)
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(record, dict):
+        raise BadRequest('give {"questions": [...]}')
+    questions, n_best = record.get("questions"), record.get("n_best", 1)
+    if not isinstance(questions, list) or not 1 <= len(questions) <= MAX_QUESTIONS:
+        raise BadRequest(f'"questions" must be a list of 1 to {MAX_QUESTIONS} texts')
+    for question in questions:
+        if not isinstance(question, str) or not question.strip():
+            raise BadRequest("a question is no text or empty")
+        if len(question) > MAX_LENGTH:
+            raise BadRequest(f"a question is longer than {MAX_LENGTH} characters", 413)
+        if not _is_unicode(question):
+            raise BadRequest("a question holds half a surrogate pair")
+    if type(n_best) is not int or not 1 <= n_best <= MAX_N_BEST:
+        raise BadRequest(f'"n_best" must be an integer from 1 to {MAX_N_BEST}')
+    return questions, n_best
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def make_app(answerer: Answerer) -> Starlette:
+    """The application; runs under any ASGI server."""
+    batcher = Batcher(answerer)
+
+    async def answer(request: Request) -> JSONResponse:
+        try:
+            questions, n_best = await read_request(request)
+        except BadRequest as error:
+            return JSONResponse({"error": str(error)}, error.status)
+        found = await batcher.answer(questions, n_best)
+        return JSONResponse({"answers": [[dataclasses.asdict(a) for a in one] for one in found]})
+
+    async def health(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "keys": len(answerer.decoder.tree),
+                             "rule": answerer.decoder.rule, "beam": answerer.decoder.beam_size})
+
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(PAGE)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette):
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+        batcher.thread.shutdown()
+
+    return Starlette(routes=[Route("/", page), Route("/health", health),
+                             Route("/answer", answer, methods=["POST"])], lifespan=lifespan)
+
+
+def serve(answerer: Answerer, host: str, port: int) -> None:
+    """Serves until Ctrl-C or SIGTERM; requests under way are finished first."""
+    import uvicorn
+    uvicorn.run(make_app(answerer), host=host, port=port, log_level="info", access_log=False,
+                timeout_graceful_shutdown=30)

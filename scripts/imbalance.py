@@ -77,8 +77,9 @@ def run(task, corpus, imbalance, folder):
         if corpus is None:
             data = study.load_entity_types(args.data_dir, args.features, args.bert_dir)
             return study.run_several_labels(*data, args.seed, STEPS, args.batch_size, RATE)
-        return study.run_group(corpus, imbalance, args.seed, STEPS, args.batch_size, RATE, args.loss,
-                               progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))
+        return study.run_group(
+            corpus, imbalance, args.seed, STEPS, args.batch_size, RATE, args.loss,
+            progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))
     path = folder / "groups" / f"{task}_{imbalance:g}.npz"
     return report.kept_group(path, settings, args.resume, make)
 

@@ -254,7 +254,8 @@ def test_running_f1_is_the_exponential_mean():
         x = np.random.default_rng(seed).normal(size=[BATCH, 1])
         loss(BINARY, x)
         p = sigmoid(x)
-        top, bottom = 0.9 * top + 0.1 * (BINARY * p).mean(), 0.9 * bottom + 0.1 * (BINARY + p).mean()
+        top = 0.9 * top + 0.1 * (BINARY * p).mean()
+        bottom = 0.9 * bottom + 0.1 * (BINARY + p).mean()
         weight = 0.9 * weight + 0.1
     np.testing.assert_allclose(loss.statistic.value(), 2 * top / bottom, rtol=1e-5)
     np.testing.assert_allclose(loss.statistic._state[2], weight, rtol=1e-6)

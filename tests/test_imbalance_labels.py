@@ -85,7 +85,8 @@ ERRORS = [
     (lambda: im.FocalCrossentropy()(np.full([2, 4], 0.25), Z[0, :2]), ["[0]", "single 1"]),
     (lambda: im.WeightedCrossentropy()([[2], [0]], Z[0, :2, :1]), ["label 2", "[0, 0]", "0 and 1"]),
     (lambda: im.WeightedCrossentropy()([[1, 0, 1]], Z[0, :1]), ["shape (1, 3)", "(1, 4)"]),
-    (lambda: im.WeightedCrossentropy()([1], tf.nn.softmax(Z[0, :1])), ["probabilities", "sums to 1"]),
+    (lambda: im.WeightedCrossentropy()([1], tf.nn.softmax(Z[0, :1])),
+     ["probabilities", "sums to 1"]),
     (lambda: im.WeightedCrossentropy()([[1]], keras.activations.sigmoid(tf.constant([[2.0]]))),
      ["probabilities", "activation"]),
     (lambda: im.WeightedCrossentropy()([1, 2], np.zeros(4, "float32")), ["shape (4,)"]),
@@ -107,7 +108,8 @@ ERRORS = [
     (lambda: im.MarginCrossentropy(scale=0.0), ["scale"]),
     (lambda: im.WeightedCrossentropy(labels="sparse"), ["'sparse'", "integer"]),
     (lambda: im.MultilabelCrossentropy()([[1, 2, 0, 0]], Z[0, :1]), ["label 2", "[0, 1]"]),
-    (lambda: im.SparseMultilabelCrossentropy()([[1, 4]], Z[0, :1]), ["label 4", "[0, 1]", "padding"]),
+    (lambda: im.SparseMultilabelCrossentropy()([[1, 4]], Z[0, :1]),
+     ["label 4", "[0, 1]", "padding"]),
     (lambda: im.SubsetCrossentropy(2)([[1, 0, 0, 0]], Z[0, :1]), ["1 labels", "[0]", "2 ones"]),
     (lambda: im.SubsetCrossentropy(5)([[1, 0, 0, 0]], Z[0, :1]), ["5 among 4"]),
     (lambda: im.FullDataF1(im.SmoothF1Loss(), Z, Y), ["estimate='full'"]),
@@ -126,7 +128,7 @@ def test_inside_a_graph_bad_labels_stop_training_and_xla_gives_nan():
     losses = {"focal": im.FocalCrossentropy(), "F1": im.F1WeightedCrossentropy(),
               "set": im.SmoothF1Loss(), "dice": im.DiceLoss()}
     z = np.zeros([4, 4], "float32")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="(?s)label.*4.*position.*3.*subtract 1"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="(?s)label.*4.*position.*3.*subtr"):
         tf.function(losses["focal"])(bad, z)
     compiled = tf.function(lambda y, z: [loss(y, z) for loss in losses.values()], jit_compile=True)
     assert np.isnan([float(v) for v in compiled(bad, z)]).all()
@@ -240,4 +242,5 @@ def test_a_label_that_cannot_be_counted_is_named():
 def test_prior_of_a_real_file(real_data):
     names = [json.loads(line)["label"] for line in open(real_data / "tnews" / "labels.json")]
     prior = im.class_prior(real_data / "tnews" / "train.json.gz", names=names)
-    assert prior[names.index("109")] == pytest.approx(5728 / 50580) and prior.sum() == pytest.approx(1)
+    assert prior[names.index("109")] == pytest.approx(5728 / 50580)
+    assert prior.sum() == pytest.approx(1)

@@ -232,8 +232,8 @@ def test_script_runs_on_own_data(tmp_path):
                 file.write(json.dumps({"label": f"c{i % 3}", "sentence": text}) + "\n")
     done = subprocess.run(
         [sys.executable, SCRIPT, "--data_dir", tmp_path, "--task", "own", "--imbalance", "10",
-         "--imbalance", "100", "--steps", "25", "--seed", "1", "--seed", "2", "--loss", "focal", "--output_dir",
-         tmp_path / "out"], capture_output=True, text=True)
+         "--imbalance", "100", "--steps", "25", "--seed", "1", "--seed", "2", "--loss", "focal",
+         "--output_dir", tmp_path / "out"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no imbalance of 100" in done.stdout and "own 1:10" in done.stdout
     record = json.loads((tmp_path / "out" / "results.json").read_text())

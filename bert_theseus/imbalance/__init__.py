@@ -3,7 +3,8 @@
 | loss | idea | article |
 |---|---|---|
 | WeightedCrossentropy, ClassBalancedCrossentropy | weights outside the logarithm | 7708, 7615 |
-| SmoothAccuracyLoss, SmoothF1Loss, F1WeightedCrossentropy | the metric itself, then "p → log p" | 7708 |
+| SmoothAccuracyLoss, SmoothF1Loss | the metric itself, made smooth | 7708 |
+| F1WeightedCrossentropy | smooth F1 after "p → log p" | 7708 |
 | HardTruncated-, SoftTruncated-, FocalCrossentropy | what is right no longer trains | 4733 |
 | MarginCrossentropy | rare classes hold larger balls | 7708 |
 | LogitAdjustedCrossentropy, adjust_logits | the prior inside the logarithm | 7615 |

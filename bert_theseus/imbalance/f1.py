@@ -57,7 +57,8 @@ class SmoothF1Statistic:
 
     def __init__(self, estimate: str, momentum: float, average: str):
         if estimate not in ESTIMATES:
-            raise InputError(f"unknown estimate {estimate!r}", "estimate", f"use one of {ESTIMATES}")
+            raise InputError(f"unknown estimate {estimate!r}", "estimate",
+                             f"use one of {ESTIMATES}")
         if average not in AVERAGES:
             raise InputError(f"unknown average {average!r}", "average", f"use one of {AVERAGES}")
         if not 0 <= momentum < 1:

@@ -4,8 +4,9 @@
 
 Z_k is the elementary symmetric polynomial of e^{s_i}. Up to k labels, a padding class of score 0
 fills up: Z̄_k = Σ_{j≤k} Z_j. Done differently: the article computes Z_k by Newton's identities,
-whose alternating signs cancel catastrophically; here Z_k is the k-th coefficient of Π (1 + t e^{s_i}),
-multiplied out pairwise in log space: only additions of positive numbers, log₂(classes) steps.
+whose alternating signs cancel catastrophically; here Z_k is the k-th coefficient of
+Π (1 + t e^{s_i}), multiplied out pairwise in log space: only additions of positive numbers,
+log₂(classes) steps.
 """
 
 import numpy as np
@@ -52,8 +53,8 @@ class SubsetCrossentropy(LogitsLoss):
         fits = (count <= self.k) if self.at_most else tf.equal(count, self.k)
         if tf.executing_eagerly() and not bool(tf.reduce_all(fits)):
             where = np.argwhere(~fits.numpy())[0]
-            raise InputError(f"{int(count.numpy()[tuple(where)])} labels", f"y_true{where.tolist()}",
-                             f"each row has {'at most ' * self.at_most}{self.k} ones")
+            raise InputError(f"{int(count.numpy()[tuple(where)])} labels",
+                             f"y_true{where.tolist()}", f"each row has {'at most ' * self.at_most}{self.k} ones")
         log_z = log_symmetric_polynomials(logits, self.k)
         log_z = tf.reduce_logsumexp(log_z, -1) if self.at_most else log_z[..., self.k]
         values = log_z - tf.reduce_sum(tf.math.multiply_no_nan(logits, labels.y), -1)

@@ -16,7 +16,8 @@ import math
 import tensorflow as tf
 
 from bert_theseus.errors import InputError
-from bert_theseus.imbalance.base import OddsLoss, finite_vector, number_of_classes, per_class, register
+from bert_theseus.imbalance.base import (OddsLoss, finite_vector, number_of_classes, per_class,
+                                         register)
 
 
 @register

@@ -1,7 +1,7 @@
 """The measurement the four articles leave out: every loss, long-tailed real data, several seeds.
 
 ``load_corpus`` → ``text_features`` → ``run_group`` (all losses, settings and seeds of one task at
-one imbalance) → ``chosen`` (settings by dev, values by test) → ``judge`` (the articles' statements).
+one imbalance) → ``chosen`` (settings by dev, values by test) → ``judge`` (the statements).
 """
 
 from bert_theseus.imbalance.study.claims import CLAIMS, judge, steps_claim

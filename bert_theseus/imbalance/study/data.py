@@ -171,6 +171,7 @@ def cut(labels: dict, counts: np.ndarray, seed: int, fixed_order: bool = False) 
         wanted = counts if split == "train" else np.full(classes, each)
         picks = rng if split == "train" else np.random.default_rng(0)     # dev and test stay
         rows[split] = np.concatenate(
-            [picks.permutation(np.flatnonzero(y == c))[:wanted[rank_of[c]]] for c in range(classes)])
+            [picks.permutation(np.flatnonzero(y == c))[:wanted[rank_of[c]]]
+             for c in range(classes)])
     new = {split: rank_of[labels[split][rows[split]]] for split in labels}
     return Cut(rows, new, counts / counts.sum())

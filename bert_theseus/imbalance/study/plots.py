@@ -43,7 +43,7 @@ def _slope(loss, x, y):
 
 
 def plot_gradients(path) -> None:
-    """The pull to the label over p, of positives and of negatives, weights left, modified losses right."""
+    """The pull to the label over p, weights in the left column, modified losses in the right."""
     from matplotlib.figure import Figure
     curves = gradient_curves()
     p = np.linspace(0.002, 0.998, len(next(iter(curves.values()))[0]))

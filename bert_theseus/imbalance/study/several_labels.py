@@ -17,8 +17,8 @@ from bert_theseus.imbalance.study.runs import SNAPSHOTS
 LOSSES = {
     "multi-label softmax | ": im.MultilabelCrossentropy,
     "binary cross-entropy | ": lambda: im.WeightedCrossentropy(labels="binary"),
-    **{f"tuned positive weight | {w:g}": lambda w=w: im.WeightedCrossentropy([1, w], labels="binary")
-       for w in (1, 2, 3, 5, 8, 12)},
+    **{f"tuned positive weight | {w:g}": lambda w=w: im.WeightedCrossentropy(
+        [1, w], labels="binary") for w in (1, 2, 3, 5, 8, 12)},
     **{f"focal | gamma={g:g}": lambda g=g: im.FocalCrossentropy(g, labels="binary")
        for g in (0.5, 1, 2)},
     **{f"logit adjusted | tau={t:g}": lambda t=t: im.LogitAdjustedCrossentropy(

@@ -14,6 +14,7 @@ greedy word-piece search. Two observations make that cheap without changing one 
 ([2, 7, 8, 5, 6, 3], [0, 0, 0, 0, 0, 0])
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import chain
@@ -24,6 +25,7 @@ from bert4keras.tokenizers import Tokenizer
 
 from bert_theseus.wobert.parallel import map_chunks
 
+ASCII_RUNS = re.compile(r"([\x00-\x7f]+)")
 CACHE_LIMIT = 500_000  # words kept; a full cache is emptied, so memory stays bounded
 
 
@@ -43,16 +45,25 @@ class CharTokenizer(Tokenizer):
     def __init__(self, token_dict, do_lower_case: bool = False, word_maxlen: int = 200, **kwargs):
         super().__init__(token_dict, do_lower_case, word_maxlen, **kwargs)
         self._spacing = SpacingTable(do_lower_case)
-        self._word_ids = WordIds(self._ids_of_word)
+        self._solo = SoloIds(self._spacing, self._ids_of_word)
+        self._run_ids = FillingDict(self._ids_of_run)
+        self._word_ids = FillingDict(self._ids_of_word)
+        ends = [token and self._token_dict.get(token) for token in
+                (self._token_start, self._token_end)]
+        self._ends = None if None in ends else ends
 
     def encode(self, first_text, second_text=None, maxlen: int | None = None,
                pattern: str = "S*E*E", truncate_from="right") -> tuple[list[int], list[int]]:
         """Token ids and segment ids, as bert4keras' ``encode`` gives them for every argument."""
+        if second_text is None and type(first_text) is str and truncate_from == "right" \
+                and self._ends and (maxlen is None or maxlen > 1):
+            ids = self._framed(self.ids(first_text), maxlen)
+            return ids, [0] * len(ids)
         texts = (first_text,) if second_text is None else (first_text, second_text)
         if not all(isinstance(text, str) for text in texts):
             return super().encode(first_text, second_text, maxlen, pattern, truncate_from)
-        first = self._with_ends(self.ids(first_text))
-        second = None if second_text is None else self._with_ends(self.ids(second_text))
+        first, second = [self._with_ends(self.ids(text)) for text in texts] + [None] * (
+            second_text is None)
         if maxlen is not None:
             self._truncate(first, second, maxlen, pattern, truncate_from)
         if second is None:
@@ -60,6 +71,12 @@ class CharTokenizer(Tokenizer):
         if pattern == "S*E*E":
             second = second[int(bool(self._token_start)):]
         return first + second, [0] * len(first) + [1] * len(second)
+
+    def _framed(self, ids: list[int], maxlen: int | None) -> list[int]:
+        """[CLS] ids [SEP], of at most ``maxlen``."""
+        if maxlen is not None and len(ids) > maxlen - 2:
+            ids = ids[:maxlen - 2]
+        return [self._ends[0], *ids, self._ends[1]]
 
     def encode_batch(self, texts: Sequence[str], maxlen: int | None = None,
                      second_texts: Sequence[str] | None = None, processes: int = 1) -> list:
@@ -72,19 +89,18 @@ class CharTokenizer(Tokenizer):
                    the work stays in this process.
         """
         if second_texts is None:
-            return map_chunks(lambda part: [self._encode_one(t, maxlen) for t in part], texts,
-                              processes)
+            return map_chunks(lambda part: self._encode_part(part, maxlen), texts, processes)
         pairs = list(zip(texts, second_texts, strict=True))
-        ids = map_chunks(lambda part: [self._encode_two(p, maxlen) for p in part], pairs,
-                         processes)
-        return [(row[1:], [0] * row[0] + [1] * (len(row) - 1 - row[0])) for row in ids]
+        rows = map_chunks(lambda part: [self._encode_pair(*p, maxlen) for p in part], pairs,
+                          processes)
+        return [(row[1:], [0] * row[0] + [1] * (len(row) - 1 - row[0])) for row in rows]
 
-    def _encode_one(self, text: str, maxlen: int | None) -> list[int]:
-        return self.encode(text, maxlen=maxlen)[0]
+    def _encode_part(self, texts: Sequence[str], maxlen: int | None) -> list[list[int]]:
+        return [self.encode(text, maxlen=maxlen)[0] for text in texts]
 
-    def _encode_two(self, texts: tuple[str, str], maxlen: int | None) -> list[int]:
+    def _encode_pair(self, first: str, second: str, maxlen: int | None) -> list[int]:
         """Length of the first segment, then the token ids."""
-        ids, segments = self.encode(*texts, maxlen=maxlen)
+        ids, segments = self.encode(first, second, maxlen)
         return [segments.count(0), *ids]
 
     def rematch(self, text: str, tokens: Sequence[str]) -> list[list[int]]:
@@ -116,14 +132,32 @@ class CharTokenizer(Tokenizer):
         return "".join(normal[k] for k in kept), [origin[k] for k in kept]
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a text without [CLS] and [SEP]."""
+        """Token ids of a text without [CLS] and [SEP].
+
+        The usual text is characters that are tokens by themselves and ASCII runs between them;
+        a text with anything else (é, １, combining marks) takes the general way.
+        """
         if self._pre_tokenize is not None:
             return self.tokens_to_ids(self.bare_tokens(text))
+        try:
+            solo, *rest = ASCII_RUNS.split(text)
+            ids = list(map(self._solo.__getitem__, solo))
+            for i in range(0, len(rest), 2):
+                ids += self._run_ids[rest[i]]
+                ids += map(self._solo.__getitem__, rest[i + 1])
+            return ids
+        except NotSolo:
+            return self._ids_by_words(text)
+
+    def _ids_by_words(self, text: str) -> list[int]:
         try:
             words = text.translate(self._spacing).split()
         except ContextDependent:
             return self.tokens_to_ids(self.bare_tokens(text))
         return list(chain.from_iterable(map(self._word_ids.__getitem__, words)))
+
+    def _ids_of_run(self, run: str) -> tuple[int, ...]:
+        return tuple(self._ids_by_words(run))
 
     def bare_tokens(self, text: str) -> list[str]:
         """Tokens of a text without [CLS] and [SEP], by bert4keras' own code."""
@@ -144,10 +178,6 @@ class CharTokenizer(Tokenizer):
         """In place, as bert4keras does on tokens."""
         at = {"right": -int(self._token_end is not None) - 1,
               "left": int(self._token_start is not None)}.get(truncate_from, truncate_from)
-        if second is None and isinstance(at, int) and -maxlen <= at < 0:
-            if len(first) > maxlen:  # the same without popping one by one
-                del first[maxlen + at + 1:len(first) + at + 1]
-            return
         truncate_sequences(maxlen + int(second is not None and pattern == "S*E*E"), at,
                            first, second)
 
@@ -192,14 +222,35 @@ def _space(ch: str) -> str:
     return "" if ord(ch) in (0, 0xFFFD) or Tokenizer._is_control(ch) else ch
 
 
-class WordIds(dict):
-    """Word → ids, computed at the first meeting; emptied when it reaches ``CACHE_LIMIT``."""
+class NotSolo(Exception):
+    """A character that is not a token by itself."""
+
+
+class SoloIds(dict):
+    """Character → id, for CJK characters and punctuation, which no neighbour changes."""
+
+    def __init__(self, spacing: SpacingTable, ids_of_word):
+        self.spacing, self.ids_of_word = spacing, ids_of_word
+
+    def __missing__(self, character: str) -> int:
+        try:
+            spaced = self.spacing[ord(character)]
+        except ContextDependent:
+            raise NotSolo(character) from None
+        if len(spaced) != 3 or spaced[0] + spaced[2] != "  ":
+            raise NotSolo(character)
+        self[character], = self.ids_of_word(spaced[1])
+        return self[character]
+
+
+class FillingDict(dict):
+    """Key → what ``compute`` makes of it, once; emptied when it reaches ``CACHE_LIMIT``."""
 
     def __init__(self, compute):
         self.compute = compute
 
-    def __missing__(self, word: str) -> tuple[int, ...]:
+    def __missing__(self, key: str):
         if len(self) >= CACHE_LIMIT:
             self.clear()
-        self[word] = found = self.compute(word)
+        self[key] = found = self.compute(key)
         return found

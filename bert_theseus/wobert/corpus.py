@@ -65,33 +65,37 @@ def documents(path: str | Path, layout: str = "auto") -> Iterator[str]:
         raise InputError("the corpus file holds no text", str(path), "leave it out")
 
 
-def pieces(document: str, fits: Callable[[str], bool], max_chars: int) -> Iterator[str]:
-    """Cuts a document at sentence ends into pieces as long as ``fits`` and ``max_chars`` allow.
+def pieces(document: str, count: Callable[[str], int], budget: int,
+           max_chars: int) -> Iterator[str]:
+    """Cuts a document at sentence ends into pieces as long as budget and ``max_chars`` allow.
 
-    fits: text → whether its tokens are within the budget; a single sentence that does not fit
-          is halved until it does.
+    count:  text → its number of tokens; a sentence ends in a token of its own, so the counts of
+            sentences add up.
+    budget: tokens a piece may have; a sentence of more is halved until it fits.
 
-    >>> list(pieces("一二。三四。五六。", lambda text: len(text) <= 6, max_chars=8))
+    >>> list(pieces("一二。三四。五六。", len, budget=6, max_chars=8))
     ['一二。三四。', '五六。']
     """
-    piece = ""
+    piece, tokens = "", 0
     for sentence in SENTENCE.findall(document):
-        for part in _small_enough(sentence, fits, max_chars):
-            if piece and not (len(piece + part) <= max_chars and fits(piece + part)):
+        for part, size in _small_enough(sentence, count, budget, max_chars):
+            if piece and (tokens + size > budget or len(piece) + len(part) > max_chars):
                 yield piece.strip()
-                piece = ""
-            piece += part
+                piece, tokens = "", 0
+            piece, tokens = piece + part, tokens + size
     if piece.strip():
         yield piece.strip()
 
 
-def _small_enough(sentence: str, fits, max_chars: int) -> Iterator[str]:
-    if len(sentence) < 2 or (len(sentence) <= max_chars and fits(sentence)):
-        yield sentence
+def _small_enough(sentence: str, count, budget: int,
+                  max_chars: int) -> Iterator[tuple[str, int]]:
+    size = count(sentence)
+    if len(sentence) < 2 or (len(sentence) <= max_chars and size <= budget):
+        yield sentence, size
         return
     middle = min(len(sentence) // 2, max_chars)
-    yield from _small_enough(sentence[:middle], fits, max_chars)
-    yield from _small_enough(sentence[middle:], fits, max_chars)
+    yield from _small_enough(sentence[:middle], count, budget, max_chars)
+    yield from _small_enough(sentence[middle:], count, budget, max_chars)
 
 
 def held_out(document: str, one_in: int) -> bool:

@@ -7,6 +7,8 @@ checkpoint is the published kind) are applied to the masked positions only:
     logits = (LayerNorm(gelu(W h + b)) at the masked positions) · embeddingᵀ + bias
 """
 
+from functools import cached_property
+
 import numpy as np
 import tensorflow as tf
 
@@ -31,9 +33,10 @@ class MaskedLanguageModel:
 
     def __init__(self, config_path=None, checkpoint_path=None, model: str = "bert", **overrides):
         off = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
-        self.transformer = build_transformer_model(
-            config_path, checkpoint_path, model, with_mlm="linear", return_keras_model=False,
-            **{**off, **overrides})
+        self._arguments = {"config_path": config_path, "model": model, "with_mlm": "linear",
+                           "return_keras_model": False, **off, **overrides}
+        self.transformer = build_transformer_model(checkpoint_path=checkpoint_path,
+                                                   **self._arguments)
         layers, last = self.transformer.layers, self.transformer.num_hidden_layers - 1
         hidden = layers[f"Transformer-{last}-FeedForward-Norm"].output
         self.encoder = keras.Model(self.transformer.inputs, hidden)
@@ -41,15 +44,27 @@ class MaskedLanguageModel:
         self.embedding, self.bias = layers["Embedding-Token"], layers["MLM-Bias"]
         self.weights = self.transformer.model.trainable_weights
 
-    def logits(self, ids, positions, training: bool = False):
-        """Logits [chosen, vocabulary] at ``positions`` of the flattened ids [batch, length]."""
+    def logits(self, ids, positions, training: bool = False, causal: bool = False):
+        """Logits [chosen, vocabulary] at ``positions`` of the flattened ids [batch, length].
+
+        causal: each position sees itself and what is before it, as in a left-to-right model.
+        """
         ids = tf.cast(ids, K.floatx())
-        inputs = [ids] + [tf.zeros_like(ids)] * (len(self.encoder.inputs) - 1)
-        hidden = self.encoder(inputs, training=training)  # [batch, length, hidden]
+        encoder = self.causal_encoder if causal else self.encoder
+        inputs = [ids] + [tf.zeros_like(ids)] * (len(encoder.inputs) - 1)
+        hidden = encoder(inputs, training=training)  # [batch, length, hidden]
         x = tf.gather(tf.reshape(hidden, [-1, hidden.shape[-1]]), positions)  # [chosen, hidden]
         for layer in self.head:
             x = layer(x)
         return self.bias(self.embedding(x, mode="dense"))
+
+    @cached_property
+    def causal_encoder(self) -> keras.Model:
+        """The same layers under a causal mask."""
+        causal = build_transformer_model(**self._arguments, application="lm",
+                                         layers=self.transformer.layers)
+        hidden = causal.layers["MLM-Dense"].get_input_at(-1)
+        return keras.Model(causal.inputs, hidden)
 
     def draw_weights(self, seed: int) -> None:
         """Draws all weights anew for training from scratch: no two kernels equal, gains 1,
@@ -65,6 +80,15 @@ class MaskedLanguageModel:
             rng = np.random.default_rng([seed, index])
             weight.assign(_initial(weight, rng, 0.02 * (768 / hidden) ** 0.5))
 
+    def start_from(self, embeddings: np.ndarray, bias: np.ndarray) -> None:
+        """Sets the token embeddings [vocabulary, size] and the head's bias [vocabulary], and
+        brings the positions to the embeddings' deviation (see :mod:`~.warm_start`)."""
+        self.embedding.embeddings.assign(embeddings)
+        self.bias.trainable_weights[0].assign(bias)
+        positions = self.transformer.layers.get("Embedding-Position")
+        if positions is not None and positions.weights:
+            values = positions.weights[0].numpy()
+            positions.weights[0].assign(values * embeddings.std() / values.std())
 
     def values(self) -> dict[str, np.ndarray]:
         """The weights under the names of published checkpoints."""

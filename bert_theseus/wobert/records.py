@@ -149,11 +149,11 @@ class _Packer:
         self.encode, self.packing, self.open = encode, packing, []
         self.room = packing.maxlen - 2
         self.start, self.end = tokenizer._token_start_id, tokenizer._token_end_id
-        self.fits = lambda text: len(tokenizer.ids(text)) <= self.room
+        self.count = lambda text: len(tokenizer.ids(text))
 
     def add(self, document: str) -> Iterator[list[int]]:
         limit = int(self.packing.char_factor * self.packing.maxlen)
-        for piece in pieces(document, self.fits, limit):
+        for piece in pieces(document, self.count, self.room, limit):
             ids = self.encode(piece)[:self.room] + [self.end]
             if not self.packing.join:
                 yield [self.start] + ids

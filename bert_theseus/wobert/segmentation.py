@@ -27,7 +27,8 @@ class Segmenter:
     words:  own words → frequency; None lets jieba's rule choose one.
     engine: "rjieba", "jieba", or "auto", rjieba where it is installed.
 
-    Calling it gives the list of words, whose concatenation is the text.
+    Calling it gives the list of words, whose concatenation is the text; ``cut(text, False)`` is
+    the same without a call in between.
 
     >>> Segmenter()("云计算公司")
     ['云', '计算', '公司']
@@ -42,10 +43,10 @@ class Segmenter:
         given = dict(words) if isinstance(words, Mapping) else dict.fromkeys(words)
         self.words = _with_frequencies(given)
         self.engine = _installed(engine)
-        self._cut = _rjieba(self.words) if self.engine == "rjieba" else _jieba(self.words)
+        self.cut = _rjieba(self.words) if self.engine == "rjieba" else _jieba(self.words)
 
     def __call__(self, text: str) -> list[str]:
-        return self._cut(text)
+        return self.cut(text, False)
 
     def __reduce__(self):
         return Segmenter, (self.words, self.engine)
@@ -77,7 +78,7 @@ def read_user_dict(path: str | Path) -> dict[str, int | None]:
 @lru_cache(maxsize=1)
 def jieba_frequencies() -> dict[str, int]:
     """jieba's own dictionary: word → frequency, in the order of ``jieba.dt.FREQ``."""
-    frequencies = _jieba_tokenizer().FREQ
+    frequencies, _ = _dictionary()
     return {word: frequency for word, frequency in frequencies.items() if frequency > 0}
 
 
@@ -111,25 +112,33 @@ def _rjieba(words: Mapping[str, int]):
     rjieba takes the old one off. A word no text can hold makes up for the difference."""
     import rjieba
     if not words:
-        return lambda text: rjieba.cut(text, False)
+        return rjieba.cut
     cutter, known = rjieba.Jieba(), jieba_frequencies()
     for word, frequency in words.items():
         cutter.add_word(word, frequency, "n")
     cutter.add_word("\ue000\ue001", sum(known.get(word, 0) for word in words), "n")
-    return lambda text: cutter.cut(text, False)
+    return cutter.cut
 
 
 def _jieba(words: Mapping[str, int]):
     cutter = _jieba_tokenizer()
     for word, frequency in words.items():
         cutter.add_word(word, frequency)
-    return lambda text: cutter.lcut(text, HMM=False)
+    return lambda text, hmm: cutter.lcut(text, HMM=hmm)
 
 
 def _jieba_tokenizer():
     """A jieba of one's own: words added here are not added to ``jieba.dt``, nor the reverse."""
     import jieba
+    tokenizer, frequencies, total = jieba.Tokenizer(), *_dictionary()
+    tokenizer.FREQ, tokenizer.total, tokenizer.initialized = dict(frequencies), total, True
+    return tokenizer
+
+
+@lru_cache(maxsize=1)
+def _dictionary() -> tuple[dict[str, int], int]:
+    import jieba
     jieba.setLogLevel(logging.WARNING)
     tokenizer = jieba.Tokenizer()
     tokenizer.initialize()
-    return tokenizer
+    return tokenizer.FREQ, tokenizer.total

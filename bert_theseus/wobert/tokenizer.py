@@ -12,7 +12,8 @@ tokenizer can be saved with its model, own words included.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -22,12 +23,16 @@ from bert4keras.tokenizers import Tokenizer
 
 from bert_theseus.errors import InputError
 from bert_theseus.results import replace_file
-from bert_theseus.wobert.characters import (CharTokenizer, ContextDependent, SpacingTable,
-                                            WordIds)
+from bert_theseus.wobert.characters import (CharTokenizer, ContextDependent, FillingDict,
+                                            SpacingTable)
 from bert_theseus.wobert.segmentation import Segmenter, jieba_frequencies
 from bert_theseus.wobert.vocabulary import read_vocab, write_vocab
 
 SETTINGS, VOCAB = "word_tokenizer.json", "vocab.txt"
+# what lower case, NFD and taking accents off leave as it is; anything else goes through the table
+CHANGES = re.compile("[^\x00-@\\[-\x7f\u00b7\u2010-\u2027\u3001-\u301f\u4e00-\u9fff\uff01-\uff20]")
+END = -1  # between the texts of a batch
+JOINED = 64  # texts cut in one call: that alone makes the cut a third faster
 
 
 class WordTokenizer(CharTokenizer):
@@ -44,10 +49,10 @@ class WordTokenizer(CharTokenizer):
 
     ``encode``, ``encode_batch``, ``tokenize``, ``rematch`` as in :class:`CharTokenizer`.
 
-    >>> vocab = "[PAD] [UNK] [CLS] [SEP] [MASK] 今 天 气 很 好 天气".split()
+    >>> vocab = "[PAD] [UNK] [CLS] [SEP] [MASK] 我 们 北 京 我们".split()
     >>> tokenizer = WordTokenizer({token: i for i, token in enumerate(vocab)})
-    >>> tokenizer.tokenize("今天天气很好")
-    ['[CLS]', '今', '天', '天气', '很', '好', '[SEP]']
+    >>> tokenizer.tokenize("我们在北京")
+    ['[CLS]', '我们', '在', '北', '京', '[SEP]']
     """
 
     def __init__(self, token_dict, do_lower_case: bool = True,
@@ -57,19 +62,52 @@ class WordTokenizer(CharTokenizer):
         lower = lowercase_and_normalize if do_lower_case else str
         given = {lower(word): frequency for word, frequency in given.items()}
         self.segmenter, self.min_frequency = Segmenter(given, engine), min_frequency
+        self._cut = self.segmenter.cut
         super().__init__(token_dict, do_lower_case, word_maxlen, pre_tokenize=self.segmenter,
                          **kwargs)
         self._lowering = SpacingTable(do_lower_case, spaces=False)
         self._rare = self._rare_words()
-        self._pieces = WordIds(self._pieces_of_word)
+        self._pieces = FillingDict(self._pieces_of_word)
+        self._batch_ids = FillingDict(lambda w: (END,) if w == "\n" else self._ids_of_word(w))
+        self._joinable = not any(token.isspace() for token in self._token_dict)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text without [CLS] and [SEP]."""
         try:
-            words = self.segmenter(text.translate(self._lowering))
+            words = self._cut(self._normal(text), False)
         except ContextDependent:
             return self.tokens_to_ids(self.bare_tokens(text))
         return list(chain.from_iterable(map(self._word_ids.__getitem__, words)))
+
+    def _encode_part(self, texts: Sequence[str], maxlen: int | None) -> list[list[int]]:
+        if not (self._joinable and self._ends and (maxlen is None or maxlen > 1)):
+            return super()._encode_part(texts, maxlen)
+        rows: list[list[int]] = []
+        for start in range(0, len(texts), JOINED):
+            part = texts[start:start + JOINED]
+            try:
+                rows += [self._framed(ids, maxlen) for ids in self._ids_together(part)]
+            except ContextDependent:
+                rows += super()._encode_part(part, maxlen)
+        return rows
+
+    def _ids_together(self, texts: Sequence[str]) -> list[list[int]]:
+        """The texts cut in one call. Line ends, which separate words as any space does, become
+        spaces first and then stand between the texts."""
+        lines = (self._normal(text).replace("\n", " ").replace("\r", " ") for text in texts)
+        words = self._cut("\n".join(lines) + "\n", False)
+        ids = list(chain.from_iterable(map(self._batch_ids.__getitem__, words)))
+        rows, start = [], 0
+        for _ in texts:
+            end = ids.index(END, start)
+            rows.append(ids[start:end])
+            start = end + 1
+        return rows
+
+    def _normal(self, text: str) -> str:
+        if self._do_lower_case and CHANGES.search(text):
+            return text.translate(self._lowering)
+        return text
 
     def decode(self, ids, tokens: list[str] | None = None) -> str:
         """Tokens → text, with a space only where two Latin words would run into one.

@@ -1,0 +1,323 @@
+"""Pre-training: text → pieces → shards → masks → updates, each against a plain reference."""
+
+import gzip
+import json
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_theseus.errors import InputError
+from bert_theseus.wobert import (AdamW, CharTokenizer, LearningRate, MaskedLanguageModel, Packing,
+                                 Pretrainer, Recipe, Segmenter, batches, corpus_files, documents,
+                                 mask_tokens, task_texts, write_records)
+from bert_theseus.wobert.corpus import held_out, pieces
+from bert_theseus.wobert.mlm import masked_metrics
+from bert_theseus.wobert.optimizer import Accumulator, decays
+from bert_theseus.wobert.records import unseen_batches
+from bert_theseus.wobert.warm_start import cooccurrence_start
+
+TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] 今 天 气 很 好 我 们 在 北 京 大 学 。 ，".split()
+VOCAB = {token: i for i, token in enumerate(TOKENS)}
+ORDINARY = list(range(5, len(TOKENS)))
+SIZES = dict(vocab_size=len(TOKENS), hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+             intermediate_size=16, hidden_act="gelu", max_position=16)
+tokenizer = CharTokenizer(VOCAB, True)
+
+
+def texts(count=60, seed=0):
+    draw = np.random.default_rng(seed)
+    return ["".join(draw.choice(TOKENS[5:], draw.integers(3, 30))) + "。" for _ in range(count)]
+
+
+# text
+
+def test_layouts_and_compression():
+    Path("line.txt").write_text("一\n\n \n", encoding="utf-8")
+    Path("more").mkdir()
+    with gzip.open("more/blank.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\ufeff一\n二\n\n三\n")
+    files = corpus_files(["line.txt", "more"])
+    assert [list(documents(path)) for path in files] == [["一"], ["一\n二", "三"]]
+    assert list(documents("more/blank.txt.gz", "line")) == ["一", "二", "三"]
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"\x89PNG\0\0", "binary"), (b" \n\n", "no text"),
+    ("好\n今天天气很好".encode("gbk"), "GBK"), ("好\n".encode() + b"\xff\xfe\xfd", ":2, give plain")])
+def test_bad_corpus_files_are_named(content, message):
+    Path("bad.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"bad.txt.*{message}|{message}.*bad.txt"):
+        list(documents("bad.txt"))
+    with pytest.raises(InputError, match="no such corpus"):
+        corpus_files(["nowhere"])
+
+
+def test_a_damaged_gzip_file_is_named():
+    Path("cut.txt.gz").write_bytes(gzip.compress("今天天气很好\n".encode() * 99)[:-9])
+    with pytest.raises(InputError, match="gzip.*cut.txt.gz"):
+        list(documents("cut.txt.gz"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.sampled_from("今天气。！？\n，”ab "), max_size=80), st.integers(2, 12))
+def test_pieces_lose_nothing_and_keep_the_bounds(text, limit):
+    cut = list(pieces(text, len, limit, max_chars=limit + 3))
+    assert "".join("".join(cut).split()) == "".join(text.split())
+    assert all(len(piece) <= limit for piece in cut)
+
+
+def test_task_texts_leave_out_what_is_measured_on():
+    Path("tnews").mkdir()
+    rows = {"train": ["今 天", "北京", "北京", "大学"], "dev": ["今天"], "test": ["大 学"]}
+    for name, sentences in rows.items():
+        Path(f"tnews/{name}.json").write_text(
+            "".join(json.dumps({"sentence": s, "label": "1"}) + "\n" for s in sentences))
+    assert list(task_texts(".")) == ["北京"]
+
+
+# records
+
+def test_records_hold_every_token_once(tmp_path):
+    packing = Packing(maxlen=16, shards=3, unseen_one_in=4)
+    index = write_records(tmp_path, texts(), tokenizer, packing)
+    rows = [row for batch in unseen_batches(tmp_path, 7, 16) for row in batch.numpy()]
+    rows += [row for batch in islice(batches(tmp_path, 1, 16, seed=1),
+                                     index["train"]["sequences"]) for row in batch.numpy()]
+    counts = np.bincount(np.concatenate(rows), minlength=len(TOKENS))
+    expected = np.bincount([i for text in texts() for i in tokenizer.ids(text)],
+                           minlength=len(TOKENS))
+    np.testing.assert_array_equal(counts[5:], expected[5:])
+    assert counts[2] == len(rows) == sum(index[s]["sequences"] for s in ("train", "unseen"))
+    assert index["unseen"]["documents"] == sum(held_out(text, 4) for text in texts())
+
+
+def test_order_is_a_function_of_seed_and_position(tmp_path):
+    write_records(tmp_path, texts(), tokenizer, Packing(maxlen=16, shards=2, unseen_one_in=0))
+
+    def some(seed, start, count):
+        return [b.numpy().tolist() for b in islice(batches(tmp_path, 4, 16, seed, start), count)]
+
+    whole = some(1, 0, 30)
+    assert some(1, 17, 13) == whole[17:]
+    assert some(2, 0, 3) != whole[:3]
+    per_epoch = json.loads((tmp_path / "index.json").read_text())["train"]["sequences"] // 4
+    assert whole[:per_epoch] != whole[per_epoch:2 * per_epoch]  # another order in each epoch
+
+
+def test_words_are_marked_for_whole_word_masking(tmp_path):
+    write_records(tmp_path, ["我们在北京大学。"] * 4, tokenizer,
+                  Packing(maxlen=16, unseen_one_in=0, join=False), words=Segmenter())
+    row = next(batches(tmp_path, 1, 16, 0)).numpy()[0]
+    assert [TOKENS[abs(i)] + "-" * int(i < 0) for i in row[:10]] == [
+        "[CLS]", "我", "们-", "在", "北", "京-", "大-", "学-", "。", "[SEP]"]
+
+
+def test_a_corpus_larger_than_memory(tmp_path):
+    """30 MB of text within 20 MB above what the imports take."""
+    program = """if True:
+        import resource, sys
+        from bert_theseus.wobert import CharTokenizer, Packing, documents, write_records
+        vocab = {t: i for i, t in enumerate("[PAD] [UNK] [CLS] [SEP] [MASK] 一 二 。".split())}
+        def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        before = used()
+        write_records("records", documents("big.txt"), CharTokenizer(vocab, True), Packing())
+        print(used() - before)"""
+    line = "一二。" * 2000 + "\n"
+    with open("big.txt", "w", encoding="utf-8") as file:
+        for _ in range(1_700):
+            file.write(line)
+    assert Path("big.txt").stat().st_size > 30e6
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(run.stdout.split()[-1]) < 20, run.stderr
+
+
+# masks
+
+def test_shares_of_masks():
+    ids = np.random.default_rng(0).choice(ORDINARY, (200, 100))
+    ids[:, 0], ids[:, -1] = VOCAB["[CLS]"], VOCAB["[SEP]"]
+    inputs, positions, labels = mask_tokens(ids, (1, 2), VOCAB["[MASK]"], ORDINARY)
+    flat = inputs.numpy().ravel()[positions]
+    np.testing.assert_array_equal(labels, ids.ravel()[positions])
+    untouched = np.setdiff1d(np.arange(ids.size), positions)
+    np.testing.assert_array_equal(inputs.numpy().ravel()[untouched], ids.ravel()[untouched])
+    assert np.isin(ids.ravel()[positions], ORDINARY).all()  # neither [CLS] nor [SEP]
+    assert abs(len(positions) / (200 * 98) - 0.15) < 0.01
+    masked, same = flat == VOCAB["[MASK]"], flat == labels.numpy()
+    assert abs(masked.mean() - 0.8) < 0.03
+    assert abs(same.mean() - (0.1 + 0.1 / len(ORDINARY))) < 0.03
+    assert np.isin(flat[~masked], ORDINARY).all()
+    again = mask_tokens(ids, (1, 2), VOCAB["[MASK]"], ORDINARY)
+    np.testing.assert_array_equal(again[1], positions)
+    assert len(mask_tokens(ids, (1, 3), VOCAB["[MASK]"], ORDINARY)[1]) != len(positions)
+
+
+def test_words_are_masked_as_a_whole():
+    ids = np.random.default_rng(0).choice(ORDINARY, (50, 40))
+    continues = np.random.default_rng(1).random((50, 40)) < 0.5
+    continues[:, 0] = False
+    _, positions, _ = mask_tokens(ids, (1, 2), 4, ORDINARY, continues=continues)
+    chosen = np.isin(np.arange(ids.size), positions).reshape(ids.shape)
+    words = np.cumsum(~continues, axis=1) + 1000 * np.arange(50)[:, None]
+    for word in np.unique(words):
+        assert len(set(chosen[words == word])) == 1
+    assert abs(chosen.mean() - 0.15) < 0.05
+
+
+# model and optimizer
+
+def test_projection_at_masked_positions_is_that_of_the_whole():
+    mlm = MaskedLanguageModel(**SIZES)
+    ids = np.random.default_rng(0).choice(ORDINARY, (2, 6)).astype("float32")
+    everywhere = mlm.transformer.model([ids, ids * 0]).numpy().reshape(12, -1)
+    positions = [1, 4, 7, 11]
+    np.testing.assert_allclose(mlm.logits(ids, positions), everywhere[positions], atol=1e-5)
+
+
+def test_causal_logits_do_not_look_ahead():
+    mlm = MaskedLanguageModel(**SIZES)
+    mlm.draw_weights(0)
+    ids = np.random.default_rng(0).choice(ORDINARY, (1, 6)).astype("float32")
+    other = ids.copy()
+    other[0, 4] = ids[0, 4] % 10 + 6
+    for causal, equal in ((True, True), (False, False)):
+        same = np.allclose(mlm.logits(ids, [0, 1, 2, 3], causal=causal),
+                           mlm.logits(other, [0, 1, 2, 3], causal=causal), atol=1e-7)
+        assert same is equal
+
+
+def test_drawn_kernels_differ_and_follow_the_seed():
+    mlm = MaskedLanguageModel(**SIZES)
+    mlm.draw_weights(3)
+    first = [w.numpy() for w in mlm.weights]
+    kernels = [w.tobytes() for w in first if w.ndim == 2]
+    assert len(set(kernels)) == len(kernels)
+    mlm.draw_weights(3)
+    for one, two in zip(first, mlm.weights):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_adamw_against_the_formula():
+    draw = np.random.default_rng(0)
+    kernel, norm = tf.Variable(draw.normal(size=(3, 2)).astype("float32"), name="Dense/kernel"), \
+        tf.Variable(draw.normal(size=3).astype("float32"), name="MLM-Norm/gamma")
+    optimizer = AdamW([kernel, norm], weight_decay=0.1, beta_2=0.98, epsilon=1e-6)
+    expected = [[w.numpy().astype("float64"), 0.0, 0.0, decay]
+                for w, decay in ((kernel, 0.1), (norm, 0.0))]
+    for t in range(1, 5):
+        gradients = [draw.normal(size=w.shape).astype("float32") for w in (kernel, norm)]
+        optimizer.apply([tf.constant(g) for g in gradients], 0.01 * t)
+        for state, g in zip(expected, gradients):
+            state[1] = 0.9 * state[1] + 0.1 * g
+            state[2] = 0.98 * state[2] + 0.02 * g * g
+            m, v = state[1] / (1 - 0.9 ** t), state[2] / (1 - 0.98 ** t)
+            correction = np.sqrt(1 - 0.98 ** t)  # ε stands beside √v, not beside √v̂
+            step = m / (np.sqrt(v) + 1e-6 / correction)
+            state[0] = state[0] * (1 - 0.01 * t * state[3]) - 0.01 * t * step
+    for weight, state in zip((kernel, norm), expected):
+        np.testing.assert_allclose(weight, state[0], rtol=2e-5)
+
+
+def test_what_decays():
+    mlm = MaskedLanguageModel(**SIZES)
+    kept = {w.name for w in mlm.weights if not decays(w.name)}
+    assert all(len(w.shape) == 1 for w in mlm.weights if w.name in kept)
+    assert all(len(w.shape) > 1 for w in mlm.weights if w.name not in kept)
+
+
+def test_learning_rate():
+    rate = LearningRate(1.0, steps=10, warmup=2)
+    assert [round(rate(s), 3) for s in (0, 1, 2, 6, 9)] == [0.5, 1.0, 1.0, 0.5, 0.125]
+
+
+def test_accumulator_holds_one_copy():
+    weights = [tf.Variable(tf.zeros([5, 2])), tf.Variable(tf.zeros([2]))]
+    accumulator = Accumulator(weights)
+    assert [v.shape for v in accumulator.sums] == [w.shape for w in weights]
+    sparse = tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([5, 2]))
+    for _ in range(2):
+        accumulator.add([sparse, tf.ones([2])])
+    table, vector = accumulator.take()
+    assert table.numpy().tolist()[1] == [4.0, 4.0] and vector.numpy().tolist() == [2.0, 2.0]
+    assert all(float(tf.reduce_sum(abs(v))) == 0 for v in accumulator.sums)
+
+
+def test_metrics_count_masked_positions():
+    logits = tf.constant([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]])
+    loss, hits = masked_metrics(logits, tf.constant([1, 2]))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert abs(float(loss) + np.log(p[0, 1]) + np.log(p[1, 2])) < 1e-5 and float(hits) == 1
+
+
+def test_cooccurrence_start_is_frequency_and_company():
+    draw = np.random.default_rng(0)
+    rows = np.concatenate([draw.integers(5, 10, (300, 12)), draw.integers(10, 15, (100, 12))])
+    embeddings, bias = cooccurrence_start([rows[:200], rows[200:]], 16, 4, deviation=0.05)
+    assert abs(embeddings[5:15].std() - 0.05) < 1e-3
+    same, other = embeddings[5] @ embeddings[6], embeddings[5] @ embeddings[12]
+    assert same > 3 * abs(other)
+    counts = np.bincount(rows.ravel(), minlength=16) + 1
+    np.testing.assert_allclose(bias, np.log(counts / counts.sum()), rtol=1e-5)
+
+
+# the loop
+
+def trainer(folder, steps=6, **changes):
+    mlm = MaskedLanguageModel(**SIZES)
+    mlm.draw_weights(1)
+    recipe = Recipe(**{**dict(steps=steps, batch_size=4, maxlen=16, learning_rate=1e-2, warmup=2,
+                              decay=3, rate=0.3, seed=7), **changes})
+    return Pretrainer(mlm, "records", recipe, VOCAB["[MASK]"], ORDINARY, folder)
+
+
+@pytest.fixture
+def records():
+    write_records("records", texts(), tokenizer, Packing(maxlen=16, shards=2, unseen_one_in=5))
+
+
+def test_an_interrupted_run_ends_at_the_same_weights(records):
+    whole = trainer("whole", causal_steps=2)
+    whole.run(report_steps=2, unseen_steps=3)
+    part = trainer("part", steps=4, decay=1, causal_steps=2)  # another end, the same beginning
+    part.rate = whole.rate
+    part.run()
+    rest = trainer("part", causal_steps=2)
+    assert rest.restore() and rest.step == 4
+    rest.run(report_steps=2, unseen_steps=3)
+    for one, two in zip(whole.mlm.weights, rest.mlm.weights):
+        np.testing.assert_array_equal(one, two)
+    assert whole.metrics[-1]["unseen_loss"] == rest.metrics[-1]["unseen_loss"]
+    lines = [json.loads(line) for line in Path("part/metrics.jsonl").read_text().splitlines()]
+    assert lines == rest.metrics and lines[-1]["step"] == 6
+    with pytest.raises(InputError, match="batch_size=4"):
+        trainer("part", batch_size=5).restore()
+
+
+def test_accumulated_steps_are_one_large_batch(records):
+    """Two micro steps of 4 are one step on those 8 rows, weighted by their masked positions."""
+    small = trainer("small", steps=1, accumulate=2, clip_norm=None)
+    small.run(unseen_steps=0)
+    large = trainer("large", steps=1, clip_norm=None)
+    rows = [batch for batch in islice(batches("records", 4, 16, 7), 2)]
+    with tf.GradientTape() as tape:
+        parts = [large._forward(b, tf.constant([7, i + 1]), True) for i, b in enumerate(rows)]
+        mean = (parts[0][0] + parts[1][0]) / (parts[0][2] + parts[1][2])
+    large.optimizer.apply(tape.gradient(mean, large.mlm.weights), large.rate(0))
+    for one, two in zip(small.mlm.weights, large.mlm.weights):
+        np.testing.assert_allclose(one, two, atol=2e-5)
+
+
+def test_training_learns(records):
+    run = trainer("run", steps=150, learning_rate=2e-2, warmup=5, decay=None)
+    before = run.unseen()
+    metrics = run.run(report_steps=50, unseen_steps=0)
+    assert metrics[-1]["unseen_loss"] < before["unseen_loss"]
+    assert list(Path("run/tensorboard").glob("events*"))
+    assert metrics[-1]["tokens_per_second"] > 0

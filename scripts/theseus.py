@@ -8,25 +8,17 @@ layers are fine-tuned directly, and by module replacing followed by fine-tuning 
 """
 
 import time
-from pathlib import Path
-
-import numpy as np
 
 from bert_theseus import demo, script
-from bert_theseus.backend import keras, set_seed
-from bert_theseus.checkpoint import bert_folder, load_bert
-from bert_theseus.clue import Batches, evaluate, get_task, predict, write_predictions
+from bert_theseus.backend import keras
 from bert_theseus.errors import InputError
-from bert_theseus.export import export_bert
 from bert_theseus.published import bar_plot, measured_row, table
 from bert_theseus.published.theseus import NUMBERS
 from bert_theseus.results import write_results
 from bert_theseus.theseus import (ConstantRate, LinearRate, ReplacingRateScheduler,
-                                  bert_of_theseus, check_schedule, classification_head,
-                                  distillation_model, tagging_head)
-from bert_theseus.training import fit
-from bert4keras.optimizers import Adam
-from bert4keras.tokenizers import Tokenizer
+                                  bert_of_theseus, check_schedule, distillation_model,
+                                  module_groups)
+from bert_theseus.theseus.study import Study
 
 # ---- settings --------------------------------------------------------------------------------
 
@@ -52,21 +44,10 @@ parser.add_argument("--epochs", type=int, nargs=3, default=[5, 10, 5],
 parser.add_argument("--train_examples", type=int, help="use only so many, drawn by the seed")
 
 
-def main() -> None:
-    args = demo_settings(parser.parse_args())
-    start, folder = time.time(), script.output_folder(args.output_dir)
-    study = Study(args, folder)
-    for seed in args.seed:
-        study.run(seed)
-    rows = [measured_row(NUMBERS, name, metric, values, args.seed, setting=study.task.name)
-            for (name, metric), values in study.rows.items()]
-    write_results(folder, 7575, script.settings(args), rows, time.time() - start)
-    bar_plot(rows, folder / "theseus.png", f"BERT-of-Theseus, {study.task.name} (dev)",
-             study.task.metric)
-    print(table(rows))
 
+# ---- data and initial model ------------------------------------------------------------------
 
-def demo_settings(args):
+def prepare(args):
     """Fills in what the demo sets where no data was given, and refuses what cannot work."""
     if args.data_dir is None:
         args.data_dir, args.task = demo.demo_task("output/demo"), demo.TASK
@@ -80,127 +61,91 @@ def demo_settings(args):
     args.successor_layers = args.successor_layers or [6, 3]
     check_schedule(ConstantRate(args.replacing_rate))
     check_schedule(LinearRate(1, args.linear_b))
-    return args
+    bert_dir = args.bert_dir or (lambda seed: demo.demo_bert(f"output/demo/bert-{seed}", seed=seed))
+    return Study(script.output_folder(args.output_dir), args.task, args.data_dir, bert_dir,
+                 args.model, args.maxlen, args.batch_size, args.learning_rate,
+                 args.train_examples, args.resume)
 
 
-# ---- data and models -------------------------------------------------------------------------
+# ---- stages ----------------------------------------------------------------------------------
 
-class Study:
-    """The data of a run, and the stages that every seed goes through."""
+def run_seed(args, study: Study, seed: int) -> None:
+    """Predecessor; then for each depth the direct way and the methods asked for."""
+    study.begin(seed)
+    predecessor = study.transformer("Predecessor-")
+    for layers in args.successor_layers:
+        module_groups(predecessor.num_hidden_layers, layers)    # refused before anything is trained
+    classifier = study.head(predecessor)
+    name = f"fine-tuned, all {predecessor.num_hidden_layers} layers"
+    model = fine_tune(study, predecessor, classifier, name, "training", args.epochs[0])
+    trained = model.get_weights()
+    for layers in args.successor_layers:
+        first = study.transformer("Direct-", layers)
+        fine_tune(study, first, study.head(first), f"fine-tuned, first {layers} layers",
+                  "training", args.epochs[0])
+        for method in args.method:
+            successor = study.transformer("Successor-", layers)
+            model.set_weights(trained)          # a successor stage trains the classifier on
+            METHODS[method](args, study, predecessor, successor, classifier, layers)
 
-    def __init__(self, args, folder: Path):
-        self.args, self.folder, self.seed, self.rows = args, folder, None, {}
-        self.bert_dir = args.bert_dir or demo.demo_bert("output/demo/bert")
-        self.vocab = bert_folder(self.bert_dir).dict_path
-        self.task = get_task(args.task, args.data_dir)
-        self.dev, self.test = self.batches("dev"), self.batches("test")
 
-    def batches(self, split: str):
-        args, train = self.args, split == "train"
-        examples = self.task.load(args.data_dir, split)
-        if train and args.train_examples:
-            chosen = np.random.default_rng(self.seed).permutation(len(examples))
-            examples = [examples[i] for i in chosen[:args.train_examples]]
-        return Batches(self.task, examples, Tokenizer(self.vocab, do_lower_case=True), args.maxlen,
-                       args.batch_size, shuffle=train, seed=self.seed or 0)
+def fine_tune(study, transformer, classifier, name, stage, epochs):
+    model = keras.Model(transformer.inputs, classifier(transformer.output))
+    history = study.fit(model, name, stage, epochs)
+    study.report(model, name, history.best)
+    return model
 
-    def transformer(self, prefix: str, layers: int | None = None):
-        """The first layers (None: all) of the pre-trained model."""
-        set_seed(self.seed)
-        chosen = {} if layers is None else {"num_hidden_layers": layers}
-        return load_bert(self.bert_dir, self.args.model, prefix=prefix, **chosen)
 
-    def head(self, transformer):
-        make = tagging_head if self.task.kind == "tagging" else classification_head
-        return make(transformer.hidden_size, self.task.num_outputs)
+def replace(args, study, predecessor, successor, classifier, name, schedule, epochs):
+    model = bert_of_theseus(predecessor, successor, classifier, schedule, seed=study.seed,
+                            embeddings=args.embeddings, draw=args.draw)
+    return study.fit(model, name, "replacing", epochs, [ReplacingRateScheduler(schedule)])
 
-# ---- training and evaluation -----------------------------------------------------------------
 
-    def fit(self, model, name: str, stage: str, epochs: int, callbacks=()):
-        """One stage; afterwards the model has the weights that were best on dev."""
-        model.compile(Adam(self.args.learning_rate), "sparse_categorical_crossentropy")
-        history = fit(model, self.train, epochs, self.stage_folder(name) / stage,
-                      evaluate=lambda model: evaluate(self.task, model, self.dev),
-                      monitor=self.task.metric, resume=self.args.resume, callbacks=callbacks,
-                      name=f"seed {self.seed}, {name}, {stage}")
-        steps = len(self.train) * len(history.epochs)
-        self.note(name, f"ms a {stage} step", 1000 * history.step_seconds / steps)
-        return history
+def theseus(args, study, predecessor, successor, classifier, layers):
+    """The article: replacing at a constant rate, then the successor alone."""
+    name = f"Theseus, {layers} layers"
+    replace(args, study, predecessor, successor, classifier, name,
+            ConstantRate(args.replacing_rate), args.epochs[1])
+    fine_tune(study, successor, classifier, name, "successor", args.epochs[2])
+    study.export(successor, classifier, name)
 
-    def report(self, model, name: str, best: float) -> None:
-        """What the table says of a finished model."""
-        self.note(name, self.task.metric, best)
-        if self.test.labelled:
-            score = evaluate(self.task, model, self.test)[self.task.metric]
-            self.note(name, f"test {self.task.metric}", score)
-        start = time.perf_counter()
-        answers = predict(self.task, model, self.test)
-        seconds = time.perf_counter() - start
-        self.note(name, "parameters", model.count_params())
-        self.note(name, "inference ms", 1000 * seconds / len(answers))
-        write_predictions(self.task, self.test.examples, answers,
-                          self.stage_folder(name) / "test_predict.json")
 
-    def note(self, name: str, metric: str, value: float) -> None:
-        self.rows.setdefault((name, metric), []).append(value)
+def linear(args, study, predecessor, successor, classifier, layers):
+    """The paper's curriculum: both stages in one, the rate reaches 1 at two thirds."""
+    name, epochs = f"Theseus (linear rate), {layers} layers", sum(args.epochs[1:])
+    k = (1 - args.linear_b) / (2 / 3 * epochs * len(study.train))
+    history = replace(args, study, predecessor, successor, classifier, name,
+                      LinearRate(k, args.linear_b), epochs)
+    study.report(keras.Model(successor.inputs, classifier(successor.output)), name, history.best)
 
-    def stage_folder(self, name: str) -> Path:
-        return self.folder / f"seed-{self.seed}" / name.replace(",", "").replace(" ", "-")
 
-# ---- the stages ------------------------------------------------------------------------------
+def distillation(args, study, predecessor, successor, classifier, layers):
+    """The first layers learn from labels and predecessor, for as long as both other stages."""
+    name, own = f"distilled, {layers} layers", study.head(successor)
+    teacher = keras.Model(predecessor.inputs, classifier(predecessor.output))
+    student = keras.Model(successor.inputs, own(successor.output))
+    history = study.fit(distillation_model(teacher, student), name, "distillation",
+                        sum(args.epochs[1:]))
+    study.report(student, name, history.best)
 
-    def run(self, seed: int) -> None:
-        """All stages of one seed."""
-        self.seed, self.train = seed, self.batches("train")
-        old = self.transformer("Predecessor-")
-        head = self.head(old)
-        predecessor = self.fine_tune(old, head, f"fine-tuned, all {old.num_hidden_layers} layers")
-        trained = predecessor.get_weights()
-        for layers in self.args.successor_layers:
-            first = self.transformer("Direct-", layers)
-            self.fine_tune(first, self.head(first), f"fine-tuned, first {layers} layers")
-            for method in self.args.method:
-                new = self.transformer("Successor-", layers)
-                predecessor.set_weights(trained)        # the classifier goes through all methods
-                getattr(self, method)(old, new, head, layers)
-        keras.backend.clear_session()
 
-    def fine_tune(self, transformer, head, name: str, stage: str = "training", epochs=None):
-        model = keras.Model(transformer.inputs, head(transformer.output))
-        history = self.fit(model, name, stage, epochs or self.args.epochs[0])
-        self.report(model, name, history.best)
-        return model
+METHODS = {"theseus": theseus, "linear": linear, "distillation": distillation}
 
-    def theseus(self, old, new, head, layers: int) -> None:
-        """Replacing at a constant rate, then the successor alone goes on."""
-        name = f"Theseus, {layers} layers"
-        self.replace(old, new, head, name, ConstantRate(self.args.replacing_rate),
-                     self.args.epochs[1])
-        self.fine_tune(new, head, name, "successor", self.args.epochs[2])
-        export_bert(new, head, self.stage_folder(name) / "model", self.vocab,
-                    self.task.tags or self.task.labels)
 
-    def linear(self, old, new, head, layers: int) -> None:
-        """The paper's curriculum: both stages in one, the rate rises to 1."""
-        name, epochs = f"Theseus (linear rate), {layers} layers", sum(self.args.epochs[1:])
-        k = (1 - self.args.linear_b) / (2 / 3 * epochs * len(self.train))
-        best = self.replace(old, new, head, name, LinearRate(k, self.args.linear_b), epochs)
-        self.report(keras.Model(new.inputs, head(new.output)), name, best)
+# ---- run -------------------------------------------------------------------------------------
 
-    def replace(self, old, new, head, name: str, schedule, epochs: int) -> float:
-        model = bert_of_theseus(old, new, head, schedule, embeddings=self.args.embeddings,
-                                draw=self.args.draw, seed=self.seed)
-        return self.fit(model, name, "replacing", epochs,
-                        [ReplacingRateScheduler(schedule)]).best
-
-    def distillation(self, old, new, head, layers: int) -> None:
-        """The first layers learn from labels and predecessor, as long as both other stages."""
-        own, name = self.head(new), f"distilled, {layers} layers"
-        teacher, student = (keras.Model(t.inputs, h(t.output)) for t, h in ((old, head),
-                                                                           (new, own)))
-        history = self.fit(distillation_model(teacher, student), name, "distillation",
-                           sum(self.args.epochs[1:]))
-        self.report(student, name, history.best)
+def main() -> None:
+    args = parser.parse_args()
+    start, study = time.time(), prepare(args)
+    for seed in args.seed:
+        run_seed(args, study, seed)
+    rows = [measured_row(NUMBERS, name, metric, values, args.seed, setting=study.task.name)
+            for (name, metric), values in study.rows.items()]
+    write_results(study.folder, 7575, script.settings(args), rows, time.time() - start)
+    bar_plot(rows, study.folder / "theseus.png", f"BERT-of-Theseus, {study.task.name} (dev)",
+             study.task.metric)
+    print(table(rows))
 
 
 if __name__ == "__main__":

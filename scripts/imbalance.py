@@ -73,7 +73,7 @@ def run(task, corpus, imbalance, folder):
         if args.fine_tune:
             return fine_tuning.run_fine_tuned(
                 corpus, imbalance, args.seed, args.bert_dir, args.epochs, RATE,
-                batch_size=args.batch_size, folder=folder / "fine_tuned", resume=args.resume)
+                args.batch_size, only=args.loss, folder=folder / "fine_tuned", resume=args.resume)
         if corpus is None:
             data = study.load_entity_types(args.data_dir, args.features, args.bert_dir)
             return study.run_several_labels(*data, args.seed, STEPS, args.batch_size, RATE)

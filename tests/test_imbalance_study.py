@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from bert_theseus import imbalance as im
 from bert_theseus.backend import keras
+from bert_theseus.checkpoint import load_bert, random_bert
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance import study
-from bert_theseus.imbalance.study import claims, data, features, measures, plots, report, runs
+from bert_theseus.imbalance.study import (claims, data, features, fine_tuning, measures,
+                                          plots, report, runs)
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "imbalance.py"
 
@@ -213,6 +215,42 @@ def test_the_gaussian_task_knows_its_best_and_the_study_comes_close(tmp_path):
     assert np.mean(overall["accuracy"]) > np.mean(
         study.bayes_measures(corpus, 20, [1, 2], "balanced")["accuracy"])
     assert runs.AFTERWARDS[0] in kept["names"] and "loss" in report.group_table(found)
+
+
+def tiny_bert():
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地人山水火"]
+    return random_bert("bert", tokens, layers=1, hidden=8, heads=2, intermediate=8)
+
+
+def test_hidden_states_are_averaged_over_the_tokens_and_come_back_in_order():
+    folder, texts = tiny_bert(), ["天地人山", "水", "火山"]
+    found = features.bert_features(texts, folder, maxlen=16, batch_size=2)
+    model = load_bert(folder).model
+    for row, text in zip(found, texts):                 # one at a time: no padding at all
+        ids = [[2, *("天地人山水火".index(c) + 5 for c in text), 3]]
+        hidden = model.predict_on_batch([np.array(ids), np.zeros_like(ids)])[0]
+        np.testing.assert_allclose(row, hidden.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_fine_tuning_learns_and_resumes(tmp_path):
+    rng = np.random.default_rng(0)
+    words = np.array([list("天地"), list("人山"), list("水火")])
+    labels = {s: np.repeat([0, 1, 2], n) for s, n in (("train", 24), ("dev", 6), ("test", 6))}
+    texts = {s: ["".join(rng.choice(words[c], 4)) for c in y] for s, y in labels.items()}
+    corpus = study.Corpus("toy", 24, [0, 1, 2], texts, labels, {})
+    run = lambda resume: fine_tuning.run_fine_tuned(            # noqa: E731
+        corpus, 4, [1], tiny_bert(), 8, 0.02, 8, only=["cross-entropy"], folder=tmp_path,
+        resume=resume)
+    group = run(False)
+    assert group["names"] == ["cross-entropy | ", "logit adjusted | tau=1",
+                              "cross-entropy, adjusted post hoc | tau=1",
+                              "logit adjusted, rule overall | tau=1"]
+    assert group["test"].shape == (1, 4, 8, len(study.MEASURES))
+    assert study.chosen(group, "balanced accuracy")["logit adjusted"]["test"][
+        "balanced accuracy"][0] > 0.6          # chance is a third
+    np.testing.assert_array_equal(run(True)["test"], group["test"])
+    with pytest.raises(InputError, match="'dice' is not fine-tuned"):
+        fine_tuning.run_fine_tuned(corpus, 4, [1], "bert", 1, 0.1, only=["dice"])
 
 
 def test_script_says_what_is_missing_in_one_line():

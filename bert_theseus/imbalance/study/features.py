@@ -8,8 +8,11 @@ last hidden states of a published BERT. Both are standardised with the training 
 import zlib
 
 import numpy as np
+from bert4keras.tokenizers import Tokenizer
 from scipy import sparse
 from tqdm import tqdm
+
+from bert_theseus.checkpoint import bert_folder, load_bert
 
 BUCKETS = 2 ** 17
 
@@ -78,13 +81,8 @@ def _unit_rows(matrix):
 
 def bert_features(texts, bert_dir: str, maxlen: int, batch_size: int = 64) -> np.ndarray:
     """Mean of the last hidden states over the tokens, [texts, hidden], texts sorted by length."""
-    from bert4keras.models import build_transformer_model
-    from bert4keras.tokenizers import Tokenizer
-
-    from bert_theseus.checkpoint import bert_folder
-    folder = bert_folder(bert_dir)
-    model = build_transformer_model(folder.config_path, folder.checkpoint_path)
-    tokenizer = Tokenizer(folder.dict_path, do_lower_case=True)
+    model = load_bert(bert_dir).model
+    tokenizer = Tokenizer(bert_folder(bert_dir).dict_path, do_lower_case=True)
     ids = [tokenizer.encode(text, maxlen=maxlen)[0] for text in texts]
     order = np.argsort([len(row) for row in ids])
     result = np.zeros((len(ids), model.output_shape[-1]), "float32")

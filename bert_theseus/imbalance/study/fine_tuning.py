@@ -8,14 +8,17 @@ import gc
 from pathlib import Path
 
 import numpy as np
+from bert4keras.tokenizers import Tokenizer
 
 from bert_theseus import imbalance as im
 from bert_theseus.backend import K, keras, set_seed
+from bert_theseus.checkpoint import bert_folder, load_bert
 from bert_theseus.clue import NumpyBatches
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance.study.data import Corpus, cut, long_tail_counts
 from bert_theseus.imbalance.study.measures import confusion, measure, thirds
 from bert_theseus.imbalance.study.settings import OVERALL, POST_HOC
+from bert_theseus.results import replace_file
 from bert_theseus.training import fit
 
 
@@ -33,18 +36,19 @@ def fine_tuned_losses(counts: np.ndarray) -> dict:
 
 
 def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epochs: int,
-                   learning_rate: float, batch_size: int = 32, maxlen: int = 64,
+                   learning_rate: float, batch_size: int = 32, maxlen: int = 64, only=None,
                    folder: Path | None = None, resume: bool = False) -> dict:
     """A group as :func:`run_group` gives it, snapshots being epochs.
 
-    folder: where the state of each training goes, so that ``resume`` can go on inside one.
-    Raises InputError for a corpus without texts.
+    only: families wanted besides cross-entropy and logit adjusted, all if None. folder: where the
+    logits of each finished training go, for ``resume``. Raises InputError for a corpus without
+    texts or a family there is not.
     """
     if not corpus.texts:
         raise InputError("no texts to fine-tune on", corpus.name, "give a task with texts")
     classes = len(corpus.classes)
     counts = long_tail_counts(classes, imbalance, corpus.head)
-    losses = fine_tuned_losses(counts)
+    losses = _wanted(fine_tuned_losses(counts), only)
     tokens = {}
     result = {"dev": [], "test": [], "thirds": []}
     for seed in seeds:
@@ -64,6 +68,16 @@ def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epoch
     names = [*losses, f"{POST_HOC} | tau=1", f"{OVERALL} | tau=1"]
     return {"names": names, "snapshots": list(range(1, epochs + 1)), "counts": counts.tolist(),
             **{key: np.array(value) for key, value in result.items()}}
+
+
+def _wanted(losses: dict, only) -> dict:
+    families = [name.split(" | ")[0] for name in losses]
+    unknown = set(only or ()) - set(families)
+    if unknown:
+        raise InputError(f"{sorted(unknown)[0]!r} is not fine-tuned", "--loss",
+                         f"there are {', '.join(families)}")
+    wanted = set(only or families) | {"cross-entropy", "logit adjusted"}
+    return {n: loss for n, loss in losses.items() if n.split(" | ")[0] in wanted}
 
 
 def _with_predictions_otherwise(found, names, prior):
@@ -100,18 +114,12 @@ def _train(name, loss, task, tokens, seed, bert_dir, classes, epochs, learning_r
 
     fit(model, batches, epochs, evaluate=evaluate, name=name)
     if kept:
-        from bert_theseus.results import replace_file
         replace_file(kept, lambda beside: np.savez_compressed(beside, **logits))
     return logits
 
 
 def _classifier(bert_dir: str, classes: int):
-    from bert4keras.models import build_transformer_model
-
-    from bert_theseus.checkpoint import bert_folder
-    folder = bert_folder(bert_dir)
-    bert = build_transformer_model(folder.config_path, folder.checkpoint_path,
-                                   return_keras_model=False)
+    bert = load_bert(bert_dir)
     first = keras.layers.Lambda(lambda x: x[:, 0], name="CLS-token")(bert.model.output)
     logits = keras.layers.Dense(classes, kernel_initializer=bert.initializer)(first)
     return keras.Model(bert.model.input, logits)
@@ -119,9 +127,6 @@ def _classifier(bert_dir: str, classes: int):
 
 def _tokens(texts, bert_dir: str, maxlen: int) -> np.ndarray:
     """Token ids [texts, maxlen], padded with 0."""
-    from bert4keras.tokenizers import Tokenizer
-
-    from bert_theseus.checkpoint import bert_folder
     tokenizer = Tokenizer(bert_folder(bert_dir).dict_path, do_lower_case=True)
     tokens = np.zeros((len(texts), maxlen), "int32")
     for row, text in zip(tokens, texts):

@@ -46,19 +46,12 @@ RATE = args.learning_rate or (2e-4 if args.fine_tune else 3e-3)
 
 # ---------------------------------------------------------------- data
 def corpora():
-    """(task, corpus or None for several labels), features made."""
+    """(task, corpus or None for several labels)."""
     if not args.data_dir:
         yield "gaussians", study.gaussian_corpus()
         return
     for task in TASKS:
-        if task == "cluener":
-            yield task, None
-            continue
-        corpus = study.load_corpus(args.data_dir, task)
-        if not args.fine_tune:
-            corpus.features = study.text_features(corpus.texts, args.features,
-                                                  bert_dir=args.bert_dir)
-        yield task, corpus
+        yield task, None if task == "cluener" else study.load_corpus(args.data_dir, task)
 
 
 # ---------------------------------------------------------------- model
@@ -77,6 +70,9 @@ def run(task, corpus, imbalance, folder):
         if corpus is None:
             data = study.load_entity_types(args.data_dir, args.features, args.bert_dir)
             return study.run_several_labels(*data, args.seed, STEPS, args.batch_size, RATE)
+        if not corpus.features:
+            corpus.features = study.text_features(corpus.texts, args.features,
+                                                  bert_dir=args.bert_dir)
         return study.run_group(
             corpus, imbalance, args.seed, STEPS, args.batch_size, RATE, args.loss,
             progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))

@@ -9,6 +9,7 @@ One idea a file: ``characters`` and ``tokenizer`` (text → ids), ``segmentation
 → shards), ``masking``, ``mlm``, ``optimizer`` and ``pretraining`` (shards → weights).
 """
 
+from bert_theseus.wobert import vocabulary
 from bert_theseus.wobert.characters import CharTokenizer
 from bert_theseus.wobert.corpus import corpus_files, documents, task_texts
 from bert_theseus.wobert.masking import mask_tokens

@@ -9,7 +9,6 @@ Metrics count masked positions only (kexue.fm 7758).
 
 import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -167,15 +166,16 @@ class Pretrainer:
         index = json.loads((self.records / "index.json").read_text(encoding="utf-8"))
         return {**kept, "records": index["fingerprint"]}
 
-    def _train_on(self, micro_batches) -> tuple:
+    def _train_on(self, micro_batches) -> tf.Tensor:
+        """One update; returns loss, hits, masked positions and tokens, summed."""
         rate, micro = self.rate(self.step), self._micro[self.step < self.recipe.causal_steps]
-        sums = tf.zeros([3])
+        sums = tf.zeros([4])
         for index, batch in enumerate(micro_batches):
             seed = tf.constant([self.recipe.seed, self.step * len(micro_batches) + index + 1])
             sums += micro(batch, seed, tf.constant(rate, tf.float32))
         if self.accumulator is not None:
             self._update(sums[2], tf.constant(rate, tf.float32))
-        return sums, sum(int(np.prod(batch.shape)) for batch in micro_batches)
+        return sums
 
     def _micro_step(self, batch, seed, rate, causal):
         forward = self._forward_causal if causal else self._forward
@@ -186,7 +186,8 @@ class Pretrainer:
             self.optimizer.apply(tape.gradient(mean, self.mlm.weights), rate)
         else:
             self.accumulator.add(tape.gradient(loss, self.mlm.weights))
-        return tf.stack([loss, hits, masked])
+        tokens = tf.math.count_nonzero(batch, dtype=tf.float32)
+        return tf.stack([loss, hits, masked, tokens])
 
     def _apply_sums(self, masked, rate) -> None:
         sums = self.accumulator.take()
@@ -219,24 +220,23 @@ class _Report:
 
     def __init__(self, trainer: Pretrainer):
         self.trainer, self.sums = trainer, []
-        self.tokens, self.since = 0, time.monotonic()
+        self.since = time.monotonic()
         self.board = tf.summary.create_file_writer(str(trainer.output_dir / "tensorboard"))
         self.path = trainer.output_dir / "metrics.jsonl"
         text = "".join(json.dumps(line) + "\n" for line in trainer.metrics)
         replace_file(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
-    def add(self, result) -> None:
-        sums, tokens = result
+    def add(self, sums: tf.Tensor) -> None:
         self.sums.append(sums)
-        self.tokens += tokens
 
     def write(self, unseen: dict) -> None:
         trainer = self.trainer
-        loss, hits, masked = (float(x) for x in tf.add_n(self.sums).numpy())
+        loss, hits, masked, tokens = (float(x) for x in tf.add_n(self.sums).numpy())
         elapsed = time.monotonic() - self.since
         trainer.seconds += elapsed
-        line = {"step": trainer.step, "loss": loss / max(masked, 1), "accuracy": hits / max(masked, 1),
-                "tokens_per_second": self.tokens / elapsed, "seconds": trainer.seconds, **unseen}
+        masked = max(masked, 1.0)
+        line = {"step": trainer.step, "loss": loss / masked, "accuracy": hits / masked,
+                "tokens_per_second": tokens / elapsed, "seconds": trainer.seconds, **unseen}
         trainer.metrics.append(line)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -245,7 +245,7 @@ class _Report:
                 tf.summary.write(name, tf.constant(float(value)), metadata=_SCALAR)
         self.board.flush()
         log.info(_text(line, trainer.recipe.steps))
-        self.sums, self.tokens, self.since = [], 0, time.monotonic()
+        self.sums, self.since = [], time.monotonic()
 
 
 def _text(line: dict, steps: int) -> str:

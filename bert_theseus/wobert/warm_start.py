@@ -11,6 +11,8 @@ word2vec factorises the same matrix.)
 """
 
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -66,3 +68,14 @@ def _factors(matrix, size: int, seed: int) -> np.ndarray:
     rank = min(size, matrix.shape[0])
     u, s, _ = randomized_svd(matrix, rank, random_state=seed)
     return np.pad(u * np.sqrt(s), ((0, 0), (0, size - rank)))
+
+
+def of_records(folder: str | Path, vocab_size: int, size: int, maxlen: int,
+               sequences: int = 140_000) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`cooccurrence_start` of the first ``sequences`` of a folder of records."""
+    from bert_theseus.wobert.records import batches, read_index
+
+    count = min(sequences, read_index(folder)["train"]["sequences"])
+    batch = min(2048, count)
+    rows = islice(batches(folder, batch, maxlen, seed=0), count // batch)
+    return cooccurrence_start((np.abs(row.numpy()) for row in rows), vocab_size, size)

@@ -1,0 +1,152 @@
+"""WoBERT (https://kexue.fm/archives/7758): the article's tables, characters beside words.
+
+    python scripts/wobert.py                                          demo, the shipped models
+    python scripts/wobert.py --data_dir CLUE --task tnews iflytek     classification
+    python scripts/wobert.py --data_dir CLUE --task cluener           entities, with char fallback
+    python scripts/wobert.py --data_dir CLUE --bert_dir BERT --word_dir WOBERT --task tnews
+
+--bert_dir is a character model, --word_dir a word model as published; without --word_dir the words
+are added to --bert_dir as it is, which the article then pre-trains (scripts/pretrain.py). The speed
+table is measured on the texts of the first task, tokenisation included.
+"""
+
+import time
+
+from bert_theseus import demo, script
+from bert_theseus.backend import keras, set_seed
+from bert_theseus.checkpoint import load_bert
+from bert_theseus.clue import Batches, Example, evaluate, get_task, predict_outputs
+from bert_theseus.published import bar_plot, measured_row, table
+from bert_theseus.published.wobert import NUMBERS
+from bert_theseus.results import write_results
+from bert_theseus.training import fit
+from bert_theseus.wobert import WordTokenizer, convert_checkpoint, tokenizer_of
+
+# ---------------------------------------------------------------- settings
+parser = script.argument_parser(__doc__.split("\n")[0], "output/wobert", (1, 2, 3))
+parser.add_argument("--word_dir", help="a word model as published; default: the shipped one, or "
+                    "--bert_dir with --num_words words added")
+parser.add_argument("--task", nargs="+", help="default tnews iflytek; demo: the demo's")
+parser.add_argument("--model", default="bert", help="as in build_transformer_model")
+parser.add_argument("--num_words", type=int, default=20000)
+parser.add_argument("--user_dict", help="own words, in jieba's format")
+parser.add_argument("--char_fallback", type=float, nargs="*", default=[float("inf")],
+                    metavar="FREQUENCY", help="entities: words that jieba counts less often become "
+                    "characters; inf all")
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch_size", type=int, default=32)
+parser.add_argument("--learning_rate", type=float, default=2e-5)
+parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--train_examples", type=int, help="use only so many, the first")
+parser.add_argument("--speed_texts", type=int, default=128, help="texts a length; 0 leaves it out")
+args = parser.parse_args()
+
+
+# ---------------------------------------------------------------- data
+def prepare(output):
+    """Task folder and the two model folders; in the demo its data and the shipped models."""
+    if args.data_dir is None:
+        args.data_dir, args.task = str(demo.demo_task("output/demo", train=2000)), [demo.TASK]
+        args.epochs, args.learning_rate, args.seed = min(args.epochs, 3), 5e-4, args.seed[:2]
+    chars, words = args.bert_dir or demo.shipped_model("tiny_zh"), args.word_dir
+    if words is None and args.bert_dir is None:
+        words = demo.shipped_model("tiny_wo")
+    if words is None:
+        words = convert_checkpoint(chars, output / "words", args.num_words,
+                                   user_dict=args.user_dict)
+    return {"BERT": chars, "WoBERT": words}
+
+
+def tokenizers(folders, task):
+    """name → (model folder, tokenizer); entities also with words turned back into characters."""
+    found = {name: (folder, tokenizer_of(folder)) for name, folder in folders.items()}
+    if task.kind == "tagging" and isinstance(found["WoBERT"][1], WordTokenizer):
+        folder, words = found["WoBERT"]
+        for limit in args.char_fallback:
+            found[f"WoBERT, words under {limit:g} as characters"] = folder, WordTokenizer(
+                words._token_dict, words=words.segmenter.words, min_frequency=limit)
+    return found
+
+
+# ---------------------------------------------------------------- model
+def build(task, folder):
+    """[CLS] → classes, or every token → tags; Adam, as in the article's test scripts."""
+    bert = load_bert(folder, args.model)
+    x = bert.output if task.kind == "tagging" else keras.layers.Lambda(lambda x: x[:, 0])(
+        bert.output)
+    model = keras.Model(bert.model.inputs, keras.layers.Dense(task.num_outputs, "softmax")(x))
+    model.compile(keras.optimizers.Adam(args.learning_rate), "sparse_categorical_crossentropy",
+                  weighted_metrics=[])
+    return model
+
+
+# ---------------------------------------------------------------- evaluator
+def measure_task(name, folders, output):
+    """Rows of a task: dev metric of the best epoch, and seconds of training, over the seeds."""
+    task = get_task(name, args.data_dir)
+    train, dev = task.load(args.data_dir, "train")[:args.train_examples], task.load(args.data_dir,
+                                                                                    "dev")
+    rows = []
+    for unit, (folder, tokenizer) in tokenizers(folders, task).items():
+        values, seconds = [], []
+        for seed in args.seed:
+            set_seed(seed)
+            model = build(task, folder)
+            batches = Batches(task, train, tokenizer, args.maxlen, args.batch_size, seed=seed)
+            held = Batches(task, dev, tokenizer, args.maxlen, args.batch_size, shuffle=False)
+            history = fit(model, batches, args.epochs, output / f"{name}-{unit}-{seed}",
+                          lambda model: evaluate(task, model, held), task.metric,
+                          resume=args.resume, name=f"{unit} {name} seed {seed}")
+            values.append(history.best)
+            seconds.append(history.seconds)
+        rows.append(measured_row(NUMBERS, unit, task.metric, values, args.seed, name))
+        rows.append(measured_row(NUMBERS, f"{unit}, training {name}", "seconds", seconds,
+                                 args.seed))
+        print(table(rows[-2:]))
+    return rows
+
+
+def measure_speed(name, folders):
+    """Seconds characters take over seconds words take, tokenisation included, turn about."""
+    task = get_task(name, args.data_dir)
+    text = "".join(example.text for example in task.load(args.data_dir, "dev"))
+    found = {unit: (build(task, folder), tokenizer) for unit, (folder, tokenizer) in
+             list(tokenizers(folders, task).items())[:2]}
+    rows = []
+    for length in (128, 256, 512):
+        examples = [Example(text[i * length % (len(text) - length):][:length])
+                    for i in range(args.speed_texts)]
+        ratios = []
+        for round_ in range(4):
+            seconds = {unit: seconds_of(task, model, examples, tokenizer)
+                       for unit, (model, tokenizer) in found.items()}
+            if round_:  # the first round traces
+                ratios.append(seconds["BERT"] / seconds["WoBERT"])
+        rows.append(measured_row(NUMBERS, "WoBERT", "speed-up", ratios,
+                                 setting=f"{length} characters"))
+        rows[-1].name = f"WoBERT, {length} characters"
+    return rows
+
+
+def seconds_of(task, model, examples, tokenizer):
+    began = time.perf_counter()
+    predict_outputs(model, Batches(task, examples, tokenizer, 512, args.batch_size, shuffle=False))
+    return time.perf_counter() - began
+
+
+# ---------------------------------------------------------------- run
+def main():
+    began, output = time.time(), script.output_folder(args.output_dir)
+    folders = prepare(output)
+    names = args.task or ["tnews", "iflytek"]
+    rows = measure_speed(names[0], folders) if args.speed_texts else []
+    for name in names:
+        rows += measure_task(name, folders, output)
+    print(table(rows))
+    first = next((row for row in rows if row.metric in ("accuracy", "entity F1")), None)
+    bar_plot(rows, output / "quality.png", " / ".join(names), first and first.metric)
+    write_results(output, 7758, script.settings(args), rows, time.time() - began)
+
+
+if __name__ == "__main__":
+    script.run(main)

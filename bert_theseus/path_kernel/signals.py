@@ -258,10 +258,14 @@ def pull_of(loss: Callable, y, f: tf.Tensor, weights) -> tuple[tf.Tensor, tf.Ten
 def _over_cotangents(backward, pulls, mapping, batched=True):
     """``backward`` for each of pulls[:, c]; results with the cotangents as second axis."""
     first = [tf.convert_to_tensor(g) for g in backward(pulls[:, 0])]
+    if not first:                                                       # no layer sites
+        return []
     if pulls.shape[1] == 1:
         return [g[:, None] if batched else g[None] for g in first]
     parts = mapping(lambda p: [tf.convert_to_tensor(g) for g in backward(p)],
                     tf.transpose(pulls, [1, 0, 2]), [g.dtype for g in first])
+    for part, g in zip(parts, first):                                   # a loop forgets them
+        part.set_shape([None, *g.shape])
     return [_swap(g) for g in parts] if batched else parts
 
 

@@ -167,7 +167,7 @@ class WholeSite(Site):
         sizes = [int(np.prod(v.shape)) for v in self.variables]
         parts = tf.split(factor.right[:, :, 0], sizes, axis=-1)
         lead = tf.shape(factor.right)[:2]
-        return [tf.reshape(part, tf.concat([lead, tf.constant(v.shape, tf.int32)], 0))
+        return [tf.reshape(part, tf.concat([lead, tf.constant(v.shape.as_list(), tf.int32)], 0))
                 for part, v in zip(parts, self.variables)]
 
 

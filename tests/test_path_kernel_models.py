@@ -1,0 +1,213 @@
+"""Tangent kernels of different architectures against the tape's Jacobian, and what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bert_theseus.backend import keras
+from bert_theseus.errors import InputError
+from bert_theseus.path_kernel import Adam, PathKernelMachine, SGD, tangent_kernel
+from bert_theseus.path_kernel.contraction import contract, prefers_matrices
+from bert_theseus.path_kernel.recording import example_seeds, recorded
+from bert_theseus.path_kernel.signals import Signals
+from bert_theseus.path_kernel.sites import DenseSite, Factor
+
+L = keras.layers
+IDS = np.random.default_rng(0).integers(0, 9, (4, 5))
+
+
+def jacobian_kernel(model, x):
+    """[n, n, outputs, outputs] from the whole Jacobian."""
+    with tf.GradientTape() as tape:
+        f = model(tf.convert_to_tensor(x), training=False)
+    parts = tape.jacobian(f, model.trainable_variables)
+    jac = np.concatenate([np.reshape(tf.convert_to_tensor(p), [*f.shape, -1]) for p in parts], -1)
+    return np.einsum("qdk,bck->qbdc", jac, jac)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    """Models of this file are built in float64."""
+    keras.backend.set_floatx("float64")
+    yield
+    keras.backend.set_floatx("float32")
+
+
+def words():
+    return keras.Sequential([L.Embedding(9, 6, input_length=5), L.Dense(4, "tanh"),
+                             L.LayerNormalization(), L.Flatten(), L.Dense(3, "softmax")])
+
+
+MODELS = {
+    "dense": (lambda: keras.Sequential([L.Dense(5, "tanh", input_shape=(4,)), L.Dense(3)]),
+              np.random.default_rng(1).normal(size=(4, 4))),
+    "embedding, layer norm, softmax": (words, IDS),
+    "convolution": (lambda: keras.Sequential(
+        [L.Conv1D(3, 2, input_shape=(5, 2)), L.Flatten(), L.Dense(2, use_bias=False)]),
+        np.random.default_rng(2).normal(size=(3, 5, 2))),
+    "recurrent": (lambda: keras.Sequential(
+        [L.Embedding(9, 3, mask_zero=True), L.SimpleRNN(3), L.Dense(2)]), IDS),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tangent_kernel_is_that_of_the_jacobian(name):
+    make, x = MODELS[name]
+    model = make()
+    expected = jacobian_kernel(model, x)
+    np.testing.assert_allclose(tangent_kernel(model, x), expected, rtol=1e-7,
+                               atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_allclose(tangent_kernel(model, x, x[:2], diagonal=True),
+                               np.einsum("qbdd->qbd", expected[:, :2]), rtol=1e-7,
+                               atol=1e-12 * np.abs(expected).max())
+
+
+def test_a_layer_called_twice_and_a_tied_embedding():
+    """The former is two lots of positions; the latter's factors do not add up and are dropped."""
+    shared, table = L.Dense(4, "tanh"), L.Embedding(9, 4)
+    ids = keras.Input((5,), dtype="int64")
+    hidden = shared(shared(table(ids)))
+    logits = L.Lambda(lambda h: tf.einsum("bpm,vm->bpv", h, table.embeddings))(hidden)
+    model = keras.Model(ids, L.GlobalAveragePooling1D()(logits))
+    result = PathKernelMachine(model, "mse").fit(
+        IDS, np.eye(9)[:4], IDS[:2], SGD(0.05), epochs=2, batch_size=None, quadrature="simpson")
+    assert np.abs(result.output - result.initial).max() > 1e-5
+    assert result.max_residual < 1e-9
+
+
+def test_matrices_and_factors_give_the_same_products():
+    """Long sequences in a narrow layer are contracted the other way; the sum is one."""
+    rng = np.random.default_rng(0)
+    layer = L.Dense(2)
+    layer.build((None, 3))
+    site = DenseSite(layer)
+    query, example = (Factor(tf.constant(rng.normal(size=(n, p, 3))),
+                             tf.constant(rng.normal(size=(n, 2, p, 2)))) for n, p in ((3, 9), (4, 8)))
+    assert prefers_matrices(site, query, example)
+    np.testing.assert_allclose(contract([site], [query], [example]),
+                               site.pairwise(query, example, same=False), rtol=1e-9)
+    np.testing.assert_allclose(contract([site], [query], [example], same=True),
+                               site.pairwise(query, example, same=True), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["vectorized", "sequential", "forward"])
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(0.01)])
+def test_methods_agree(method, optimizer):
+    """With dropout: the masks are the same however the gradients are formed."""
+    model = keras.Sequential([L.Dense(5, "tanh", input_shape=(4,)), L.Dropout(0.5), L.Dense(3)])
+    x, y, start = MODELS["dense"][1], [0, 1, 2, 1], model.get_weights()
+    results = []
+    for how in ("auto", method):
+        model.set_weights(start)
+        machine = PathKernelMachine(model, "sparse_categorical_crossentropy", method=how)
+        results.append(machine.fit(x, y, x[:2], optimizer, 2, 3, kernel="full"))
+    np.testing.assert_allclose(results[1].contributions, results[0].contributions, atol=1e-12)
+    np.testing.assert_allclose(results[1].kernel, results[0].kernel, atol=1e-12)
+
+
+def test_dropout_adds_up_and_its_masks_are_dropout():
+    model = keras.Sequential([L.Dense(6, "tanh", input_shape=(4,)), L.Dropout(0.5), L.Dense(1)])
+    x = np.random.default_rng(1).normal(size=(8, 4))
+    result = PathKernelMachine(model, "mse").fit(x, x[:, 0], x[:3], SGD(0.02, 0.5), 4, 4,
+                                                 quadrature="simpson")
+    assert result.max_residual < 1e-6
+    layer, ones = L.Dropout(0.3), tf.ones([200, 500], tf.float64)
+    seeds = tf.constant(example_seeds(0, 0, np.arange(200)))
+    with recorded([], seeds):
+        first, second = layer(ones, training=True).numpy(), layer(ones, training=True).numpy()
+    assert abs((first == 0).mean() - 0.3) < 0.01 and abs(first.mean() - 1) < 0.02
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02          # another draw
+    assert np.abs(np.corrcoef(first[:20]) - np.eye(20)).max() < 0.2              # other examples
+    assert np.isclose((1 - 0.3) * first.max(), 1)
+    assert layer(ones, training=True).numpy()[0].mean() != first[0].mean()       # Keras' own again
+
+
+def test_a_bert4keras_model_with_all_its_weights():
+    """Embeddings, attention, layer norm, dropout in the attention: whatever bert4keras builds."""
+    keras.backend.set_floatx("float32")
+    from bert4keras.models import build_transformer_model
+    keras.utils.set_random_seed(0)
+    bert = build_transformer_model(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, hidden_act="gelu", hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1, max_position=5, segment_vocab_size=2)
+    model = keras.Model(bert.inputs, L.Dense(3)(L.Lambda(lambda h: h[:, 0])(bert.output)))
+    model.set_weights([8 * w if w.ndim > 1 else w for w in model.get_weights()])   # ± 0.02 is for 768
+    ids = [IDS, np.zeros_like(IDS)]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    result = PathKernelMachine(model, loss).fit(ids, [0, 1, 2, 1], [i[:2] for i in ids],
+                                                SGD(0.001), 3, 2, quadrature="simpson")
+    assert np.abs(result.output - result.initial).max() > 0.1
+    assert result.max_residual < 1e-3 * np.abs(result.output - result.initial).max()
+
+
+def test_softmax_in_the_model_has_the_loss_gradient_of_its_probabilities():
+    """Keras' crossentropy reaches behind a softmax; a = −∂l/∂f is of the output itself."""
+    model = keras.Sequential([L.Dense(3, "softmax", input_shape=(4,))])
+    x = MODELS["dense"][1]
+    machine = PathKernelMachine(model, "sparse_categorical_crossentropy")
+    p = model(x).numpy()
+    result = machine.fit(x, [0, 1, 2, 1], x, SGD(1e-6), 1, None, kernel="full")
+    expected = np.zeros((4, 3))
+    expected[np.arange(4), [0, 1, 2, 1]] = 1 / p[np.arange(4), [0, 1, 2, 1]] / 4
+    products = np.einsum("qndc,nc->qnd", result.kernel, expected)
+    np.testing.assert_allclose(result.contributions, products, rtol=1e-6, atol=1e-12)
+
+
+def refused(what, *arguments, model=None, loss="mse", **options):
+    model = model or keras.Sequential([L.Dense(1, input_shape=(4,))])
+    x = MODELS["dense"][1]
+    arguments = arguments or (x, x[:, 0], x)
+    with pytest.raises(InputError, match=what) as error:
+        PathKernelMachine(model, loss, **options.pop("machine", {})).fit(*arguments, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_input_is_refused_in_one_line():
+    x = MODELS["dense"][1]
+    refused(r"shape \(4, 3\) does not fit", x, x[:, 0], x[:, :3])
+    refused("4 examples", x, x[:2, 0], x)
+    refused("no gradient", loss=lambda y, f: tf.cast(tf.argmax(f, -1), tf.float64))
+    refused("no gradient", loss=lambda y, f: tf.reduce_sum(tf.round(f), -1) * 0)
+    refused("one number for the whole batch", loss=lambda y, f: tf.reduce_mean(f))
+    refused("unknown loss", loss="no such loss")
+    refused("unknown quadrature", quadrature="trapezoid")
+    refused("unknown kernel", kernel="diagonal")
+    refused("optimizer 'rmsprop'", optimizer="rmsprop")
+    refused("clipnorm", optimizer=keras.optimizers.SGD(0.1, clipnorm=1.0))
+    refused("epochs is 0", epochs=0)
+    refused("unknown method", machine={"method": "magic"})
+    refused("snapshots need plain SGD", optimizer="adam", snapshots=2)
+    refused("lower the learning rate", optimizer=1e200, epochs=9)
+
+
+def test_models_whose_examples_depend_on_each_other_are_refused():
+    def sequential(layer):
+        return keras.Sequential([L.Dense(3, input_shape=(4,)), layer, L.Dense(1)])
+    norm = L.BatchNormalization()
+    refused("batch normalisation in training mode", model=sequential(norm))
+    norm.trainable = False
+    x = MODELS["dense"][1]
+    result = PathKernelMachine(sequential(norm), "mse").fit(x, x[:, 0], x, 0.01, 2, None)
+    assert result.max_residual < 0.01
+    refused("depends on the others", model=sequential(L.Lambda(
+        lambda h: h - tf.reduce_mean(h, 0))))
+    refused("random numbers", model=sequential(L.GaussianNoise(1.0)))
+    refused("losses of its own", model=sequential(L.Dense(2, kernel_regularizer="l2")))
+    model = sequential(L.Flatten())
+    model.trainable = False
+    refused("no trainable weights", model=model)
+
+
+def test_a_job_too_large_is_refused_before_it_starts():
+    model = keras.Sequential([L.Dense(1, input_shape=(4,))])
+    start = model.get_weights()
+    refused(r"needs about .* GiB and 0.00 GiB are allowed", model=model, memory_limit=1000)
+    np.testing.assert_array_equal(model.get_weights()[0], start[0])
+    with pytest.raises(InputError, match="fewer queries"):
+        tangent_kernel(model, MODELS["dense"][1], memory_limit=10)
+
+
+def test_layers_only_says_what_is_left():
+    with pytest.raises(InputError, match="outside of dense and embedding layers"):
+        Signals(words(), method="layers")

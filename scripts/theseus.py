@@ -12,7 +12,7 @@ import time
 from bert_theseus import demo, script
 from bert_theseus.backend import keras
 from bert_theseus.errors import InputError
-from bert_theseus.published import bar_plot, measured_row, table
+from bert_theseus.published import bar_plot, measured_row, wide_table
 from bert_theseus.published.theseus import NUMBERS
 from bert_theseus.results import write_results
 from bert_theseus.theseus import (ConstantRate, LinearRate, ReplacingRateScheduler,
@@ -141,11 +141,23 @@ def main() -> None:
     for seed in args.seed:
         run_seed(args, study, seed)
     rows = [measured_row(NUMBERS, name, metric, values, args.seed, setting=study.task.name)
-            for (name, metric), values in study.rows.items()]
+            for (name, metric), values in sorted(study.rows.items(), key=lambda row: "ms" in row[0][1])]
     write_results(study.folder, 7575, script.settings(args), rows, time.time() - start)
     bar_plot(rows, study.folder / "theseus.png", f"BERT-of-Theseus, {study.task.name} (dev)",
              study.task.metric)
-    print(table(rows))
+    print(wide_table(rows))
+    print(order(rows, study.task.metric))
+
+
+def order(rows, metric: str) -> str:
+    """Whether the article's order, full > Theseus > first layers, was seen."""
+    values = {row.name: row.value for row in rows if row.metric == metric}
+    full = next(value for name, value in values.items() if "all" in name)
+    lines = [f"{name}: full {full:.4f}, Theseus {value:.4f}, fine-tuned {direct:.4f}: the order "
+             f"full > Theseus > fine-tuned {'holds' if full > value > direct else 'does not hold'}"
+             for name, value in values.items() if name.startswith("Theseus, ")
+             for direct in [values[f"fine-tuned, first {name.removeprefix('Theseus, ')}"]]]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,27 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
     return format_table(cells, markdown)
 
 
+def wide_table(rows: Sequence[Row], markdown: bool = False) -> str:
+    """One line a name, one column a metric; the first metric has its published number before it.
+
+    >>> print(wide_table([Row("a", "accuracy", [0.5], published=0.6), Row("a", "ms", [2.0])]))
+    name  accuracy (published)  accuracy  ms
+    ----  --------------------  --------  ---
+    a     60.00 %               50.00 %   2
+    """
+    metrics, names = (list(dict.fromkeys(values)) for values in
+                      ((row.metric for row in rows), (row.name for row in rows)))
+    found = {(row.name, row.metric): row for row in rows}
+    cells = [("name", f"{metrics[0]} (published)", *metrics)]
+    for name in names:
+        first = found.get((name, metrics[0]))
+        published = _number(first and first.published, metrics[0])
+        cells.append((name, published, *(
+            _measured(found[name, metric]) if (name, metric) in found else "–"
+            for metric in metrics)))
+    return format_table(cells, markdown)
+
+
 def format_table(cells: Sequence[Sequence[str]], markdown: bool = False) -> str:
     """Cells (the first row is the head) as an aligned text or Markdown table.
 
@@ -79,15 +100,18 @@ def display_width(text: str) -> int:
 def _number(value: float | None, metric: str) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.2f} %" if metric in PERCENT else f"{value:.4g}"
+    if metric in PERCENT:
+        return f"{100 * value:.2f} %"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-PERCENT = {"accuracy", "dev accuracy", "test accuracy", "F1", "entity F1", "dev F1", "test F1"}
+PERCENT = {"accuracy", "dev accuracy", "test accuracy", "F1", "entity F1", "dev F1", "test F1",
+           "test entity F1"}
 
 
 def _measured(row: Row) -> str:
     text = _number(row.value, row.metric)
-    if row.std is None:
+    if row.std is None or len(set(row.values)) == 1 and row.metric not in PERCENT:
         return text
     return f"{text.removesuffix(' %')} ± {_number(row.std, row.metric)}"
 

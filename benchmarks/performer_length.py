@@ -43,7 +43,7 @@ def measure(steps: dict, hidden: int, features: int, length: int) -> list[dict]:
     for (part, name), ways in steps.items():
         fits = exact_bytes(hidden, length, PASSES[name]) < 0.5 * free_memory()
         runs = [way(length) for way in (ways if fits else ways[:1])]
-        seconds = cost.seconds(runs, limit=1.0) + [None]
+        seconds = cost.seconds(runs, repeats=15, limit=2.5) + [None]
         records.append({"hidden": hidden, "features": features, "length": length, "part": part,
                         "pass": name, "linear": seconds[0], "exact": seconds[1]})
     return records
@@ -58,7 +58,7 @@ def memory_of(way: str, hidden: int, features: int, lengths) -> dict[int, int]:
 
 
 def peaks(way: str, hidden: int, features: int, lengths) -> dict[int, int]:
-    """Lengths in rising order: the peak so far, less what the process held before, is this one's."""
+    """Lengths in rising order: the peak so far, less what the process held before."""
     call = cost.step(cost.attention_only(hidden, features if way == "linear" else None), hidden)
     call(128)()
     before, found = peak(), {}
@@ -78,7 +78,7 @@ def peak() -> int:
 
 def exact_bytes(hidden: int, length: int, backward: bool) -> int:
     """An estimate from above: so many [heads, length, length] matrices at once."""
-    return 4 * (hidden // 64) * length**2 * (7 if backward else 4)
+    return 4 * (hidden // 64) * length**2 * (6 if backward else 4)
 
 
 def free_memory() -> int:
@@ -170,7 +170,8 @@ def plot(records, path: Path) -> None:
     axes = figure.subplots(2, len(sizes), squeeze=False, sharex=True)
     for column, hidden in enumerate(sizes):
         for row, (part, field, unit, label) in enumerate((
-                ("block", "", 1e3, "block, ms"), ("attention", "_bytes", 2**-20, "attention, MiB"))):
+                ("block", "", 1e3, "block, ms"),
+                ("attention", "_bytes", 2**-20, "attention, MiB"))):
             axis = axes[row][column]
             for way, color in (("exact", "tab:gray"), ("linear", "tab:blue")):
                 points = [(r["length"], unit * r[way + field]) for r in series(
@@ -213,8 +214,10 @@ def main() -> None:
         steps = compiled(hidden, args.num_features)
         for length in args.lengths:
             found = measure(steps, hidden, args.num_features, length)
-            records += [{**r, **{way + "_bytes": sizes.get(length) for way, sizes in memory.items()
-                                 if (r["part"], r["pass"]) == ("attention", "forward-backward")}} for r in found]
+            for r in found:
+                if (r["part"], r["pass"]) == ("attention", "forward-backward"):
+                    r.update({w + "_bytes": sizes.get(length) for w, sizes in memory.items()})
+            records += found
             print(f"hidden {hidden}, length {length}: {time.time() - start:.0f} s", flush=True)
         rows += marks(records, hidden) + floor(records, hidden, args.num_features)
     rows += causal(args.causal_lengths)

@@ -33,7 +33,8 @@ PARTS = ("error", "exchange", "training", "length")
 parser = script.argument_parser(__doc__.splitlines()[0], "output/performer", seeds=(1, 2, 3))
 parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
 parser.add_argument("--task", help="the short task (default tnews, or the demo's)")
-parser.add_argument("--long_task", help="a second task for training (default iflytek; demo: none)")
+parser.add_argument("--long_task", help="a second task for training, or none (default iflytek; "
+                    "demo: none)")
 parser.add_argument("--maxlen", type=int, nargs=2, default=[64, 512], metavar=("SHORT", "LONG"))
 parser.add_argument("--layers", type=int, help="use only the model's first layers")
 parser.add_argument("--train_examples", type=int, nargs=2, default=[10000, 3000])
@@ -69,7 +70,8 @@ def demo_settings(args):
         args.data_dir, args.task = demo.demo_task("output/demo"), demo.TASK
         small = {"seed": [1], "maxlen": [32, 32], "learning_rate": 1e-3, "epochs": 4,
                  "batch_size": 64, "train_examples": [8000, 0], "dev_examples": 500,
-                 "features": [8, 32, 128], "error_features": [4, 16, 64, 256], "lengths": [256, 512, 1024], "layers": 4}
+                 "features": [8, 32, 128], "error_features": [4, 16, 64, 256],
+                 "lengths": [256, 512, 1024], "layers": 4}
         for name, value in small.items():
             if getattr(args, name) == parser.get_default(name):
                 setattr(args, name, value)
@@ -78,6 +80,7 @@ def demo_settings(args):
                          "random one with python -m bert_theseus init --help")
     else:
         args.task, args.long_task = args.task or "tnews", args.long_task or "iflytek"
+    args.long_task = None if args.long_task == "none" else args.long_task
     if min(args.features + args.error_features) < 1:
         raise InputError("less than one feature", "--features", "give at least 1")
     return args
@@ -130,7 +133,8 @@ class Study:
         dev = self.batches(args.task, "dev", False)
         inputs = dev.inputs(np.arange(min(16, dev.size)))
         random = np.random.default_rng(0).normal(size=(3, 4, 64, 2, 64)).astype("float32")
-        sources = {f"Gaussian × {s}": (s * random[0], s * random[1], random[2], None) for s in (0.5, 1)}
+        sources = {f"Gaussian × {s}": (s * random[0], s * random[1], random[2], None)
+                   for s in (0.25, 0.5, 1)}
         for layer in (0, bert.num_hidden_layers - 1):
             sources[f"block {layer + 1}"] = study.queries_and_keys(bert, inputs, layer)
         for name, (query, key, value, mask) in sources.items():

@@ -22,7 +22,8 @@ def check_layer(make, inputs, mask=None, call=None, dynamic_axis=1, atol=1e-5):
     expected = _numpy(_apply(layer, inputs, mask, call))
     _check_config(layer, inputs, mask, call, expected, atol)
     compiled = tf.function(lambda x: _apply(layer, x, mask, call))
-    assert_close(_numpy(compiled(_tensors(inputs))), expected, atol, "tf.function differs from eager")
+    assert_close(_numpy(compiled(_tensors(inputs))), expected, atol,
+                 "tf.function differs from eager")
     if mask is None:
         _check_saved_model(layer, inputs, call, expected, atol)
         if dynamic_axis is not None:

@@ -44,7 +44,7 @@ def favor_attention(query, key, value, projection=None, key_mask=None, causal=Fa
 
     >>> import numpy as np
     >>> from bert_theseus.performer import orthogonal_projection
-    >>> qkv = np.random.default_rng(0).normal(size=(3, 1, 30, 2, 8)).astype("float32")
+    >>> qkv = np.random.default_rng(0).normal(scale=0.5, size=(3, 1, 30, 2, 8))
     >>> rows = orthogonal_projection(num_features=4096, head_size=8, seed=0)
     >>> error = favor_attention(*qkv, rows) - softmax_attention(*qkv)
     >>> float(tf.reduce_mean(tf.abs(error))) < 0.05
@@ -152,7 +152,9 @@ def _kernel(name: str, causal: bool, rotary) -> Kernel:
 
 def _prepare(query, key, value, projection, key_mask, kind: Kernel, name: str):
     """To [batch, heads, length, size] in float32 or float64, padded keys and values set to 0."""
-    query, key, value = (_heads_first(x) for x in (query, key, value))
+    tensors = [tf.convert_to_tensor(x) for x in (query, key, value)]
+    dtype = tf.float64 if tf.float64 in [x.dtype for x in tensors] else tf.float32
+    query, key, value = (_heads_first(x, dtype) for x in tensors)
     if kind.random and projection is None:
         raise InputError(f"kernel {name!r} has no projection", "projection",
                          "give one from orthogonal_projection")
@@ -171,12 +173,10 @@ def _prepare(query, key, value, projection, key_mask, kind: Kernel, name: str):
     return query, tf.where(keep, key, 0), tf.where(keep, value, 0), projection, weight
 
 
-def _heads_first(x):
-    x = tf.convert_to_tensor(x)
+def _heads_first(x, dtype):
     if x.shape.rank != 4:
         raise InputError(f"a tensor of rank {x.shape.rank}", "query, key, value",
                          "give [batch, length, heads, head_size]")
-    dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     return tf.transpose(tf.cast(x, dtype), [0, 2, 1, 3])
 
 

@@ -34,7 +34,8 @@ def multiply_adds(length: int, hidden: int, num_features: int | None, block: boo
 def encoder_block(hidden: int, num_features: int | None, head_size: int = 64, **options):
     """A BERT block on [batch, length, hidden] and a mask [batch, length]; None: exact attention.
 
-    >>> encoder_block(32, num_features=16, head_size=8)([tf.ones([1, 5, 32]), tf.ones([1, 5])]).shape
+    >>> block = encoder_block(32, num_features=16, head_size=8)
+    >>> block([tf.ones([1, 5, 32]), tf.ones([1, 5])]).shape
     TensorShape([1, 5, 32])
     """
     x_in, mask_in = keras.Input((None, hidden)), keras.Input((None,))
@@ -49,7 +50,7 @@ def encoder_block(hidden: int, num_features: int | None, head_size: int = 64, **
 
 
 def attention_only(hidden: int, num_features: int | None, head_size: int = 64, **options):
-    """Only what lies between the projections: (x [b, n, hidden], mask) → [b, n, heads, head_size]."""
+    """What lies between the projections: (x [b, n, hidden], mask) → [b, n, heads, head_size]."""
     size = dict(heads=hidden // head_size, head_size=head_size)
     layer = (MultiHeadAttention(**size) if num_features is None
              else PerformerAttention(num_features=num_features, **size, **options))

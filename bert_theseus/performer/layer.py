@@ -80,7 +80,7 @@ class PerformerAttention(MultiHeadAttention):
         return orthogonal_projection(self.num_features, self.key_size, seed, norms)
 
     def pay_attention_to(self, inputs, mask=None, **kwargs):
-        """[b, n, h, d] × 3 (+ segment ids, + rotary) → ([b, n, h, d], None): no matrix to return."""
+        """[b, n, h, d] × 3 (+ segment ids, + rotary) → ([b, n, h, d], None): no matrix."""
         query, key, value, *more = inputs
         key_mask = None if mask is None else mask[1]
         segment_ids = self._segment_ids(more.pop(0)) if kwargs.get("a_bias") else None

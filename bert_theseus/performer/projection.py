@@ -67,7 +67,7 @@ def equal_probability_norms(num_features: int, head_size: int) -> np.ndarray:
 
 
 def _orthonormal(size: int, random: np.random.Generator) -> np.ndarray:
-    """Rows of a uniformly (Haar) distributed orthogonal matrix: QR with the signs of R taken out."""
+    """Rows of a uniformly (Haar) distributed orthogonal matrix: QR, the signs of R taken out."""
     q, r = np.linalg.qr(random.standard_normal((size, size)))
     return (q * np.sign(np.diag(r))).T
 

@@ -55,7 +55,8 @@ def queries_and_keys(transformer, inputs, layer: int):
     inputs: [token ids, segment ids], [batch, length]; returns three [batch, length, heads, size]
     and the mask [batch, length].
     """
-    attention = transformer.layers[transformer.prefixed(f"Transformer-{layer}-MultiHeadSelfAttention")]
+    name = transformer.prefixed(f"Transformer-{layer}-MultiHeadSelfAttention")
+    attention = transformer.layers[name]
     source = attention.input[0] if isinstance(attention.input, (list, tuple)) else attention.input
     x = keras.Model(transformer.inputs, source)(inputs, training=False)
     sizes = (attention.key_size, attention.key_size, attention.head_size)

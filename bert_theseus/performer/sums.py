@@ -160,7 +160,7 @@ def _triangle(queries, features, keys: Keys, query_angles):
 
 
 def _exclusive(sums, shift, state: State | None):
-    """The state before each chunk, in that chunk's shift: S_c = decay_c · (S_{c−1} + sums_{c−1})."""
+    """The state before each chunk, in its shift: S_c = decay_c · (S_{c−1} + sums_{c−1})."""
     start = tf.zeros_like(sums[..., 0, :, :]) if state is None else state.sums
     if shift is None:
         return tf.cumsum(sums, axis=-3, exclusive=True) + tf.expand_dims(start, -3)

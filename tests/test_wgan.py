@@ -121,6 +121,18 @@ def test_penalties_by_hand_and_at_a_flat_critic():
         assert np.all(tape.gradient(value, weight) == 0.), "NaN at a critic that starts flat"
 
 
+def test_derivatives_of_the_penalties_against_finite_differences():
+    squares, step = np.array([0.09, 0.9, 4.]), 1e-5
+    for penalty in (wgan.gradient_penalty, wgan.one_sided_penalty, wgan.zero_centered_penalty):
+        variable = tf.Variable(squares)
+        with tf.GradientTape() as tape:
+            value = penalty(variable)
+        expected = [(float(penalty(tf.constant(squares + step * e)))
+                     - float(penalty(tf.constant(squares - step * e)))) / (2 * step)
+                    for e in np.eye(3)]
+        np.testing.assert_allclose(tape.gradient(value, variable), expected, rtol=1e-6, atol=1e-8)
+
+
 def test_interpolation_is_uniform_and_has_one_weight_a_sample():
     trainer = wgan.Trainer(wgan.generator_network(2), wgan.critic_network(2))
     mix = np.concatenate(trainer.noise(600)[1])

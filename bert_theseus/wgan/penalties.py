@@ -18,8 +18,6 @@ values above.
 
 import tensorflow as tf
 
-from bert_theseus.wgan.objectives import safe_sqrt
-
 
 def interpolate(real: tf.Tensor, fake: tf.Tensor, mix: tf.Tensor) -> tf.Tensor:
     """x̂ = mix · real + (1 − mix) · fake, with one ``mix`` in [0, 1] per sample.
@@ -57,7 +55,7 @@ def gradient_penalty(squares: tf.Tensor) -> tf.Tensor:
     >>> float(gradient_penalty(tf.constant([0., 4.])))
     1.0
     """
-    return tf.reduce_mean(tf.square(safe_sqrt(squares) - 1), -1)
+    return tf.reduce_mean(_squared_excess(squares, one_sided=False), -1)
 
 
 def one_sided_penalty(squares: tf.Tensor) -> tf.Tensor:
@@ -66,7 +64,17 @@ def one_sided_penalty(squares: tf.Tensor) -> tf.Tensor:
     >>> float(one_sided_penalty(tf.constant([0., 4.])))
     0.5
     """
-    return tf.reduce_mean(tf.square(tf.nn.relu(safe_sqrt(squares) - 1)), -1)
+    return tf.reduce_mean(_squared_excess(squares, one_sided=True), -1)
+
+
+def _squared_excess(squares: tf.Tensor, one_sided: bool) -> tf.Tensor:
+    """(√s − 1)² with its derivative (√s − 1) / √s written down, 0 at s = 0; few operations."""
+    @tf.custom_gradient
+    def excess_of(squares):
+        norm = tf.sqrt(squares)
+        excess = tf.nn.relu(norm - 1) if one_sided else norm - 1
+        return tf.square(excess), lambda upstream: upstream * tf.math.divide_no_nan(excess, norm)
+    return excess_of(tf.convert_to_tensor(squares))
 
 
 def zero_centered_penalty(squares: tf.Tensor, power: float = 6.) -> tf.Tensor:

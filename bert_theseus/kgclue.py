@@ -212,17 +212,27 @@ class Calibration:
 
     @classmethod
     def fit(cls, probabilities: np.ndarray, right: np.ndarray, penalty: float = 1e-2):
-        """Logistic regression on answered questions (Platt); Newton's method.
+        """Logistic regression (Platt) by Newton's method, halving steps that do not help.
 
-        probabilities: [n] of the answers given. right: [n] whether each was right.
+        probabilities: [n] of the answers given. right: [n] whether each was right. penalty pulls
+        towards leaving the probabilities as they are.
         """
-        x = np.stack([_logit(probabilities), np.ones(len(right))], 1)
-        weights = np.array([1.0, 0.0])
+        x, start = np.stack([_logit(probabilities), np.ones(len(right))], 1), np.array([1.0, 0.0])
+
+        def loss(weights):
+            scores = x @ weights
+            return np.sum(np.logaddexp(0, scores) - right * scores) + penalty / 2 * np.sum(
+                (weights - start) ** 2)
+
+        weights = start
         for _ in range(50):
-            p = 1 / (1 + np.exp(-x @ weights))
-            gradient = x.T @ (right - p) - penalty * (weights - [1, 0])
+            p = 1 / (1 + np.exp(-np.clip(x @ weights, -40, 40)))
+            gradient = x.T @ (p - right) + penalty * (weights - start)
             hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty * np.eye(2)
-            weights = weights + np.linalg.solve(hessian, gradient)
+            step = np.linalg.solve(hessian, gradient)
+            while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
+                step = step / 2
+            weights = weights - step
         return cls(*weights.tolist())
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:

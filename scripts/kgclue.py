@@ -40,6 +40,8 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch_size", type=int, default=32)
 parser.add_argument("--learning_rate", type=float, default=5e-6)
 parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--dev_examples", type=int, default=2000, help="questions of dev that choose "
+                    "the best epoch")
 parser.add_argument("--beam", type=int, nargs="+", default=[1, 3, 5])
 parser.add_argument("--rule", nargs="+", default=list(RULES), choices=RULES)
 parser.add_argument("--abstain", type=float, default=0.0, help="give no answer below this "
@@ -111,7 +113,7 @@ class Run:
     def train(self) -> None:
         args, tree = self.args, PrefixTree.open(self.tree_path, self.tokenizer)
         questions = self.questions("train")
-        dev = self.questions("dev", "valid", "test")
+        dev = self.questions("dev", "valid", "test")[:args.dev_examples]
         for seed in args.seed:
             set_seed(seed)
             model = self.model()

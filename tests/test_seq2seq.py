@@ -141,3 +141,81 @@ def test_a_wide_beam_finds_all_keys_with_their_probabilities(kind, rule):
         assert found == pytest.approx(expected, rel=1e-3)
         assert sum(found.values()) == pytest.approx(1, rel=1e-4)
         assert [a.probability for a in answers] == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_batched_answers_are_those_of_single_questions(rule):
+    tree = make_tree(TRIPLES)
+    alone = ConstrainedDecoder(MODELS["roformer"], TOKENIZER, tree, 2, rule, batch_size=1)
+    together = ConstrainedDecoder(MODELS["roformer"], TOKENIZER, tree, 2, rule, batch_size=3)
+    questions = QUESTIONS * 2 + ["丁"]
+    one, two = alone.answer(questions, 2), together.answer(questions, 2)
+    for a, b in zip(one, two):
+        assert [(x.subject, x.predicate) for x in a] == [(x.subject, x.predicate) for x in b]
+        assert [x.probability for x in a] == pytest.approx([x.probability for x in b], rel=1e-3)
+    assert one[:4] != one[1:5] and together.model.traces <= 3
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(st.text("甲乙丙", min_size=1, max_size=3), st.text("子丑", min_size=1,
+                max_size=3), st.just("一")), min_size=1, max_size=15),
+       st.sampled_from(RULES), st.text("甲乙丙子丑？", min_size=1, max_size=6))
+def test_any_small_tree_is_searched_completely(triples, rule, question):
+    model = MODELS["bert"]
+    decoder = ConstrainedDecoder(model, TOKENIZER, make_tree(triples), 30, rule)
+    found = {(a.subject, a.predicate): a.probability for a in decoder.answer([question], 30)[0]}
+    expected = enumerate_keys(model, TOKENIZER.encode(question)[0], triples, rule)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_a_narrow_beam_keeps_what_it_finished():
+    """The best of few hypotheses is never worse than what any of them could be kept for."""
+    tree = make_tree(TRIPLES)
+    for question in QUESTIONS:
+        keys = enumerate_keys(MODELS["nezha"], TOKENIZER.encode(question)[0], TRIPLES, "none")
+        best = 0.0
+        for beam in (1, 2, 4, 20):
+            decoder = ConstrainedDecoder(MODELS["nezha"], TOKENIZER, tree, beam, "none")
+            answer, = decoder.answer([question])[0]
+            assert answer.probability == pytest.approx(
+                keys[answer.subject, answer.predicate], rel=1e-3)
+            best = max(best, answer.probability)
+        assert best == pytest.approx(max(keys.values()), rel=1e-3)
+
+
+def test_changed_facts_and_overridden_answers_are_used_by_the_next_question():
+    tree = make_tree([("甲", "子", "一")])
+    decoder = ConstrainedDecoder(MODELS["bert"], TOKENIZER, tree, 9, "exact")
+    assert len(decoder.answer(["甲？"], 9)[0]) == 1
+    tree.add("乙（丙）", "子", "二")
+    tree.add("甲", "丑", "三")
+    assert {a.objects for a in decoder.answer(["甲？"], 9)[0]} == {("一",), ("二",), ("三",)}
+    tree.delete("甲", "子")
+    assert sum(a.probability for a in decoder.answer(["甲？"], 9)[0]) == pytest.approx(1, rel=1e-4)
+    tree.override("谁？", "乙（丙）", "子")
+    assert decoder.answer(["谁？"])[0][0].overridden
+
+
+def test_subjects_of_unknown_characters_are_told_apart_by_the_question():
+    tree = make_tree([("甲龘", "子", "一"), ("甲靐", "子", "二"), ("丙", "丑", "三")])
+    decoder = ConstrainedDecoder(MODELS["bert"], TOKENIZER, tree, 9)
+    for name, text in (("甲龘", "一"), ("甲靐", "二")):
+        answers = decoder.answer([f"{name}的子？"], 9)[0]
+        assert [a.objects for a in answers if a.predicate == "子"] == [(text,)]
+
+
+def test_a_question_longer_than_the_model_and_wrong_arguments_are_refused():
+    tree = make_tree(TRIPLES)
+    decoder = ConstrainedDecoder(MODELS["bert"], TOKENIZER, tree, maxlen=40)
+    assert decoder.answer(["甲" * 500])[0]
+    other = Tokenizer({**TOKENIZER._token_dict, "午": 13}, do_lower_case=True)
+    for arguments, what in (((MODELS["bert"], other, tree), "another tokenizer"),
+                            ((MODELS["bert"], TOKENIZER, tree, 3, "best"), "unknown rule"),
+                            ((MODELS["bert"], TOKENIZER, tree, 0), "beam_size")):
+        with pytest.raises(InputError, match=what):
+            ConstrainedDecoder(*arguments)
+    encoder = build_transformer_model(None, None, "bert", vocab_size=9, hidden_size=8,
+                                      num_hidden_layers=1, num_attention_heads=1,
+                                      intermediate_size=8, hidden_act="gelu")
+    with pytest.raises(InputError, match="no layer MLM-Dense"):
+        CachedUniLM(encoder)

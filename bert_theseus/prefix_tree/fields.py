@@ -180,6 +180,7 @@ def _wide_spaces(one: np.ndarray, two: np.ndarray, three: np.ndarray) -> np.ndar
     a, b, c = one[lead], two[lead], three[lead]
     found[lead] |= (a == 0xC2) & ((b == 0x85) | (b == 0xA0))
     found[lead] |= (a == 0xE1) & (b == 0x9A) & (c == 0x80)
-    found[lead] |= (a == 0xE2) & (b == 0x80) & ((c <= 0x8A) | (c == 0xA8) | (c == 0xA9) | (c == 0xAF))
+    found[lead] |= (a == 0xE2) & (b == 0x80) & (
+        (c <= 0x8A) | (c == 0xA8) | (c == 0xA9) | (c == 0xAF))
     found[lead] |= (a == 0xE2) & (b == 0x81) & (c == 0x9F)
     return found

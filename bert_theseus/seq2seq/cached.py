@@ -42,7 +42,8 @@ class Pool(NamedTuple):
 class CachedUniLM:
     """Wraps ``build_transformer_model(..., application="unilm")`` of type BERT, RoFormer, NEZHA.
 
-    Log probabilities equal those of the model on the whole sequence. Raises InputError for other models.
+    Log probabilities equal those of the model on the whole sequence. Raises InputError for
+    other models.
 
     >>> from bert4keras.models import build_transformer_model
     >>> model = build_transformer_model(

@@ -51,7 +51,8 @@ class ConstrainedDecoder:
     >>> model = build_transformer_model(
     ...     None, None, "bert", "unilm", vocab_size=10, hidden_size=8, num_hidden_layers=1,
     ...     num_attention_heads=2, intermediate_size=8, hidden_act="gelu", with_mlm=True)
-    >>> decoder = ConstrainedDecoder(model, tokenizer, PrefixTree.build("kg.txt", tokenizer, "kg.tree"))
+    >>> tree = PrefixTree.build("kg.txt", tokenizer, "kg.tree")
+    >>> decoder = ConstrainedDecoder(model, tokenizer, tree)
     >>> answers = decoder.answer(["龙晶的繁体是什么？"], n_best=2)[0]
     >>> sorted(answer.objects for answer in answers)
     [('龍',), ('龍晶',)]

@@ -105,7 +105,7 @@ def crossover(lengths: Sequence[int], linear: Sequence[float], exact: Sequence[f
 
     None where it never is; the first length where it always is.
 
-    >>> crossover([128, 256, 512], linear=[2, 2, 2], exact=[1, 2, 4])
+    >>> round(crossover([128, 256, 512], linear=[2, 2, 2], exact=[1, 2, 4]), 6)
     256.0
     """
     gain = np.log(np.asarray(exact, float) / np.asarray(linear, float))

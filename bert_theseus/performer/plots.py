@@ -8,6 +8,7 @@ from bert_theseus.results import Row, replace_file
 
 _ERROR = re.compile(r"(.+?), (.+), m = (\d+)$")
 _RECOVERY = re.compile(r"exchanged, m = (\d+), after (\d+) % of the steps$")
+_HIGHEST = 5        # relative errors above are useless, and of no use to see
 _LENGTH = re.compile(r"(linear|exact) block, length (\d+)$")
 
 
@@ -21,12 +22,13 @@ def error_plot(rows: Sequence[Row], folder: Path) -> None:
     figure, panels = _panels(len(sources))
     for axis, source in zip(panels, sources):
         for way in dict.fromkeys(groups[1] for groups, _ in found):
-            _line(axis, [(int(g[2]), row) for g, row in found if g[:2] == (source, way)], way)
+            _line(axis, [(int(g[2]), row) for g, row in found if g[:2] == (source, way)
+                         and row.value <= _HIGHEST], way)
         axis.set(xscale="log", yscale="log", xlabel="random features m", title=source)
         _plain_ticks(axis, sorted({int(g[2]) for g, _ in found}))
-        axis.set_ylim(top=min(axis.get_ylim()[1], 5))
+        axis.set_ylim(top=min(axis.get_ylim()[1], _HIGHEST))
         axis.axhline(1, color="gray", ls="--", lw=0.8)
-    panels[0].set_ylabel("relative error of the output (5 and less)")
+    panels[0].set_ylabel(f"relative error, up to {_HIGHEST}")
     panels[0].legend(frameon=False, fontsize=8)
     replace_file(folder / "error.png", figure.savefig)
 
@@ -73,7 +75,7 @@ def _panels(count: int):
 def _line(axis, points, label: str, scale: float = 1) -> None:
     points = sorted(points, key=lambda point: point[0])
     axis.errorbar([x for x, _ in points], [scale * row.value for _, row in points],
-                  [scale * (row.std or 0) for _, row in points], marker="o", ms=4, capsize=3,
+                  [scale * min(row.std or 0, 0.9 * row.value) for _, row in points], marker="o", ms=4, capsize=3,
                   label=label)
     axis.grid(alpha=0.3)
 

@@ -1,6 +1,6 @@
 """A step of the replacing stage: one branch per module (ours) against mixing both (the article's).
 
-    python benchmarks/theseus_step.py [--hidden 256 768] [--steps 40]
+    python benchmarks/theseus_step.py [--hidden 256 768] [--steps 40] [--part time memory]
 
 Both train the same kind of model on the same batch, a frozen predecessor of 12 layers and a
 successor of 3, replacing rate 0.5, batch 16, length 128, dropout 0.1, Adam. Steps alternate, so
@@ -21,7 +21,7 @@ import numpy as np
 
 from bert_theseus import script
 from bert_theseus.backend import K, keras, set_seed
-from bert_theseus.published import format_table
+from bert_theseus.published import wide_table
 from bert_theseus.results import Row, write_results
 from bert_theseus.theseus import bert_of_theseus, classification_head
 
@@ -108,10 +108,29 @@ def peak_memory(name: str, hidden: int, steps: int = 2) -> float:
     return float(done.stdout.split()[-1])
 
 
+def time_rows(hidden: int, steps: int) -> list[Row]:
+    """Both ways in one process, steps alternating."""
+    seconds = step_seconds({name: build(name, hidden) for name in (ARTICLE, OURS)}, steps)
+    keras.backend.clear_session()
+    return [Row(f"{name}, hidden size {hidden}", metric, [value])
+            for name, values in seconds.items()
+            for metric, value in (("seconds a step", np.mean(values)),
+                                  ("median", np.median(values)),
+                                  ("ratio of means", np.mean(values) / np.mean(seconds[ARTICLE])))]
+
+
+def memory_rows(hidden: int, steps: int) -> list[Row]:
+    """A process for each way; a few steps are enough for the peak."""
+    return [Row(f"{name}, hidden size {hidden}", "peak GiB", [peak_memory(name, hidden)])
+            for name in (ARTICLE, OURS)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 768])
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--part", nargs="+", default=["time", "memory"],
+                        choices=["time", "memory"])
     parser.add_argument("--output_dir", default="results/benchmarks/theseus_step")
     parser.add_argument("--memory_of", choices=(OURS, ARTICLE), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -120,21 +139,12 @@ def main() -> None:
         status = Path("/proc/self/status").read_text()      # getrusage would count the parent too
         print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20)
         return
-    start, rows = time.time(), []
-    cells = [("hidden size", "way", "mean s", "median s", "ratio of means", "peak GiB")]
-    for hidden in args.hidden:
-        seconds = step_seconds({name: build(name, hidden) for name in (ARTICLE, OURS)}, args.steps)
-        keras.backend.clear_session()
-        for name, values in seconds.items():
-            ratio = np.mean(values) / np.mean(seconds[ARTICLE])
-            memory = peak_memory(name, hidden)
-            cells.append((hidden, name, f"{np.mean(values):.3f}", f"{np.median(values):.3f}",
-                          f"{ratio:.2f}", f"{memory:.2f}"))
-            rows += [Row(f"{name}, hidden size {hidden}", metric, [value]) for metric, value in
-                     (("seconds a step", np.mean(values)), ("ratio of means", ratio),
-                      ("peak GiB", memory))]
-    print(format_table(cells))
-    write_results(args.output_dir, 7575, vars(args), rows, time.time() - start)
+    for part in args.part:
+        start, measure = time.time(), {"time": time_rows, "memory": memory_rows}[part]
+        rows = [row for hidden in args.hidden for row in measure(hidden, args.steps)]
+        print(wide_table(rows))
+        write_results(f"{args.output_dir}/{part}", 7575, script.settings(args), rows,
+                      time.time() - start)
 
 
 if __name__ == "__main__":

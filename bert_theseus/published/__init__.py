@@ -53,7 +53,7 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
 
 
 def wide_table(rows: Sequence[Row], markdown: bool = False) -> str:
-    """One line a name, one column a metric; the first metric has its published number before it.
+    """One line a name, one column a metric; before the first one what was published, if anything.
 
     >>> print(wide_table([Row("a", "accuracy", [0.5], published=0.6), Row("a", "ms", [2.0])]))
     name  accuracy (published)  accuracy  ms
@@ -66,10 +66,11 @@ def wide_table(rows: Sequence[Row], markdown: bool = False) -> str:
     cells = [("name", f"{metrics[0]} (published)", *metrics)]
     for name in names:
         first = found.get((name, metrics[0]))
-        published = _number(first and first.published, metrics[0])
-        cells.append((name, published, *(
+        cells.append((name, _number(first and first.published, metrics[0]), *(
             _measured(found[name, metric]) if (name, metric) in found else "–"
             for metric in metrics)))
+    if not any(row.published is not None for row in rows):
+        cells = [(name, *rest) for name, _, *rest in cells]
     return format_table(cells, markdown)
 
 
@@ -127,18 +128,20 @@ def bar_plot(rows: Sequence[Row], path: str | Path, title: str, metric: str | No
     metric = metric or rows[0].metric
     rows = [row for row in rows if row.metric == metric]
     scale = 100 if metric in PERCENT else 1
-    figure = Figure(figsize=(7, 0.8 + 0.55 * len(rows)), layout="constrained")
+    shift = 0.19 if any(row.published is not None for row in rows) else 0
+    figure = Figure(figsize=(7, 1.1 + 0.5 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for i, row in enumerate(rows):
-        axes.barh(i + 0.19, scale * row.value, 0.36, xerr=scale * (row.std or 0), capsize=3,
-                  color="tab:blue", label="measured" if i == 0 else None)
+        axes.barh(i + shift, scale * row.value, 0.36, xerr=scale * (row.std or 0), capsize=3,
+                  color="tab:blue", label="measured")
         if row.published is not None:
-            axes.barh(i - 0.19, scale * row.published, 0.36, color="lightgray", label="published")
+            axes.barh(i - shift, scale * row.published, 0.36, color="lightgray", label="published")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(f"{metric} (%)" if scale == 100 else metric)
     axes.set_title(title)
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
-    axes.legend(unique.values(), unique.keys(), loc="best", frameon=False)
+    figure.legend(unique.values(), unique.keys(), loc="outside upper right", ncols=2,
+                  frameon=False)
     replace_file(path, figure.savefig)

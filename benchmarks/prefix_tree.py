@@ -213,11 +213,15 @@ def plot(growth: dict, path: Path) -> None:
     figure.savefig(path)
 
 
+def _settings(args) -> dict:
+    return {"triples": args.triples, "compare": args.compare}
+
+
 def growth(args) -> None:
     """Ours at three sizes, against the marks."""
     start, size = time.time(), args.triples
     found = {n: ours(args.folder, n) for n in (size // 100, size // 10, size)}
-    write_results(args.results / "prefix_tree", 8802, vars(args), [], time.time() - start,
+    write_results(args.results / "prefix_tree", 8802, _settings(args), [], time.time() - start,
                   marks=MARKS, growth=found)
     plot(found, args.results / "prefix_tree" / "growth.png")
     print(f"{size:,} triples (marks are for 20,559,652)")
@@ -232,7 +236,7 @@ def side_by_side(args) -> None:
     mine["resident MB"] = mine["resident MB after 10,000 look-ups"]
     found = {"nested dictionaries": in_process(measure_dictionaries, knowledge),
              "marisa-trie, no objects": in_process(measure_marisa, knowledge), "ours": mine}
-    write_results(args.results / "prefix_tree_peers", 8802, vars(args), [], time.time() - start,
+    write_results(args.results / "prefix_tree_peers", 8802, _settings(args), [], time.time() - start,
                   side_by_side=found)
     names = ["build seconds", "file GB", "open seconds", "resident MB",
              "child look-ups per second"]

@@ -1,0 +1,109 @@
+"""The question-answering server under load, on 127.0.0.1.
+
+    python benchmarks/kgclue_serve.py                                # the demo's knowledge
+    python benchmarks/kgclue_serve.py --requests 10000
+
+Starts the server in a process of its own with a small random model, lets 1, 8 and 32 clients ask
+one question after the other, then sends ``--requests`` more from 32 clients and looks at the
+server's memory before and after.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bert_theseus.kgclue_demo import make_demo  # noqa: E402
+from bert_theseus.published import format_table  # noqa: E402
+from bert_theseus.results import write_results  # noqa: E402
+
+
+def run_server(folder: Path, port: int) -> None:
+    from bert_theseus.checkpoint import load_bert
+    from bert_theseus.kgclue_server import Answerer, serve
+    from bert_theseus.prefix_tree import PrefixTree
+    from bert_theseus.seq2seq import ConstrainedDecoder
+    from bert4keras.tokenizers import Tokenizer
+    tokenizer = Tokenizer(str(folder / "bert" / "vocab.txt"), do_lower_case=True)
+    tree = PrefixTree.build(folder / "knowledge.txt", tokenizer, folder / "knowledge.tree")
+    model = load_bert(folder / "bert", "roformer", return_keras_model=True, application="unilm",
+                      with_mlm="linear")
+    serve(Answerer(ConstrainedDecoder(model, tokenizer, tree, 3, "exact", batch_size=32)),
+          "127.0.0.1", port)
+
+
+def resident_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def load(url: str, questions: list[str], clients: int, requests: int) -> dict:
+    """``requests`` of one question each, shared among clients that each wait for the reply."""
+    import httpx
+    waiting, times, errors = list(range(requests)), [], 0
+
+    async def client(http):
+        nonlocal errors
+        while waiting:
+            question, start = questions[waiting.pop() % len(questions)], time.perf_counter()
+            reply = await http.post(url + "/answer", json={"questions": [question]})
+            times.append(time.perf_counter() - start)
+            errors += reply.status_code != 200 or not reply.json()["answers"][0]
+
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=clients)) as http:
+        start = time.perf_counter()
+        await asyncio.gather(*(client(http) for _ in range(clients)))
+        seconds = time.perf_counter() - start
+    p50, p95, p99 = 1000 * np.percentile(times, [50, 95, 99])
+    return {"clients": clients, "requests": requests, "errors": errors,
+            "requests per second": requests / seconds, "p50 ms": p50, "p95 ms": p95, "p99 ms": p99}
+
+
+def wait_until_up(url: str) -> None:
+    import httpx
+    for _ in range(300):
+        try:
+            return httpx.get(url + "/health").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.3)
+    raise RuntimeError("the server did not come up")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--port", type=int, default=18802)
+    parser.add_argument("--folder", type=Path, default=Path("output/kgclue_serve"))
+    parser.add_argument("--results", type=Path, default=Path("output/benchmarks"))
+    args, start = parser.parse_args(), time.time()
+    folder, url = make_demo(args.folder), f"http://127.0.0.1:{args.port}"
+    names = [line.split("\t") for line in (folder / "knowledge.txt").read_text().splitlines()]
+    questions = [f"{name}的{predicate}是什么？" for name, predicate, _ in names]
+    server = multiprocessing.get_context("spawn").Process(target=run_server,
+                                                          args=(folder, args.port))
+    server.start()
+    try:
+        wait_until_up(url)
+        asyncio.run(load(url, questions, 32, 300))  # traces, fills caches
+        rows = [asyncio.run(load(url, questions, clients, 50 * clients)) for clients in (1, 8, 32)]
+        before = resident_mb(server.pid)
+        rows.append(asyncio.run(load(url, questions, 32, args.requests)))
+        memory = {"before MB": before, "after MB": resident_mb(server.pid)}
+    finally:
+        server.terminate()
+        server.join()
+    write_results(args.results / "kgclue_serve", 8802, {"requests": args.requests}, [], time.time() - start,
+                  load=rows, memory=memory, exit_code=server.exitcode)
+    print(format_table([list(rows[0]), *([f"{v:.4g}" for v in row.values()] for row in rows)]))
+    print(f"server memory: {memory['before MB']:.0f} MB before, {memory['after MB']:.0f} MB after "
+          f"the last {args.requests} requests")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ under ``parts/``; with ``resume`` a part of the same settings is read instead of
 since every part depends on its settings alone the result is that of an uninterrupted run.
 """
 
+import csv
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -65,14 +66,23 @@ class Parts:
 
 
 def training_study(world: World, methods: Sequence[str], seeds: Sequence[int], steps: int,
-                   learning_rate: float, parts: Parts, batch_size: int = 64) -> Study:
-    """Statements 1, 2, 3, 6: every method trained in one world with the truth beside it."""
+                   learning_rate: float, parts: Parts, batch_size: int = 64,
+                   penalty_weight: float = 10.) -> Study:
+    """Statements 1, 2, 3, 6: every method trained in one world with the truth beside it.
+
+    penalty_weight: of the penalties centred at 1 (two- and one-sided).
+    """
     results, settings = {}, {"world": world.name, "seeds": list(seeds), "steps": steps,
                              "learning_rate": learning_rate, "batch_size": batch_size}
-    for number, method in enumerate(methods, 1):
-        log.info("%s: %s (%d of %d)", world.name, method, number, len(methods))
-        results[method] = parts.get(f"training-{method}", settings, lambda method=method: train(
-            world, method, seeds, steps, batch_size=batch_size, learning_rate=learning_rate))
+    for number, name in enumerate(methods, 1):
+        log.info("%s: %s (%d of %d)", world.name, name, number, len(methods))
+        method = get_method(name)
+        if method.constraint in ("gradient", "one_sided"):
+            method = get_method(name, weight=penalty_weight)
+        results[name] = parts.get(
+            f"training-{name}", {**settings, "weight": method.weight},
+            lambda method=method: train(world, method, seeds, steps, batch_size=batch_size,
+                                        learning_rate=learning_rate))
     study = Study(samples={name: result["samples"] for name, result in results.items()})
     study.records = {"training": {name: {"records": result["records"], "end": result["end"]}
                                   for name, result in results.items()}}
@@ -168,6 +178,14 @@ def pixel_study() -> Study:
                  [statements.pixel_verdict(share, len(images))])
 
 
-def all_methods() -> tuple[str, ...]:
-    """Every critic by name, in the order of the tables."""
-    return tuple(METHODS)
+def write_steps(training: dict, path: Path) -> None:
+    """Every record of every method and seed, one line a number, as CSV."""
+    def write(beside):
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("method", "step", "run", "name", "value"))
+            writer.writerows((method, record["step"], i, name, value)
+                             for method, result in training.items() for record in result["records"]
+                             for name, values in record.items() if name != "step"
+                             for i, value in enumerate(values))
+    replace_file(path, write)

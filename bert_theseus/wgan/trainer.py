@@ -83,7 +83,8 @@ class Trainer(keras.Model):
         self._one_pass = generator is None or not mixes_samples(generator)
         self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step")
         # partial: TensorFlow counts traces by code object and would warn of the tenth trainer.
-        self._compiled = {name: tf.function(partial(getattr(self, name)), reduce_retracing=True)
+        self._compiled = {name: tf.function(
+            partial(getattr(self, name)), autograph=False, reduce_retracing=True)
                           for name in ("_loop", "_critic_loop", "_generate", "_look")}
 
     def compile(self, generator_optimizer=None, critic_optimizer=None,

@@ -20,7 +20,7 @@ import numpy as np
 
 from bert_theseus.backend import set_seed
 from bert_theseus.wgan.data import World
-from bert_theseus.wgan.methods import get_method
+from bert_theseus.wgan.methods import Method, get_method
 from bert_theseus.wgan.networks import (critic_network, generator_network, image_critic,
                                         image_generator)
 from bert_theseus.wgan.quality import nearest_neighbour_accuracy
@@ -38,7 +38,7 @@ class Diverged(RuntimeError):
         self.method, self.step, self.records = method, step, records
 
 
-def make_trainer(world: World, method: str, seeds: Sequence[int], critic_steps: int = 5,
+def make_trainer(world: World, method: str | Method, seeds: Sequence[int], critic_steps: int = 5,
                  learning_rate: float | None = None) -> Trainer:
     """The trainer of a world: all seeds side by side for vectors, one seed for images."""
     spectral, shape = get_method(method).constraint == "spectral_norm", world.train.shape[1:]
@@ -55,7 +55,7 @@ def make_trainer(world: World, method: str, seeds: Sequence[int], critic_steps: 
     return trainer
 
 
-def train(world: World, method: str, seeds: Sequence[int], steps: int, records: int = 10,
+def train(world: World, method: str | Method, seeds: Sequence[int], steps: int, records: int = 10,
           batch_size: int = 64, learning_rate: float | None = None,
           tell: Callable[[dict], object] | None = None) -> dict:
     """Trains and records; vectors: all seeds in one trainer, images: one after the other.
@@ -68,7 +68,7 @@ def train(world: World, method: str, seeds: Sequence[int], steps: int, records: 
     groups = [list(seeds)] if world.train.ndim == 2 else [[seed] for seed in seeds]
     parts = [_train_group(world, method, group, steps, records, batch_size, learning_rate, tell)
              for group in groups]
-    return {"method": method, "records": [_join(moment) for moment in
+    return {"method": get_method(method).name, "records": [_join(moment) for moment in
                                           zip(*(part["records"] for part in parts))],
             "end": _join([part["end"] for part in parts]),
             "samples": np.concatenate([part["samples"] for part in parts])}
@@ -83,7 +83,7 @@ def _train_group(world, method, seeds, steps, records, batch_size, learning_rate
         bad = [name for name, values in log.items() if not np.isfinite(values).all()]
         if bad:
             wrong = [s for s, ok in zip(seeds, np.isfinite(log[bad[0]])) if not ok]
-            raise Diverged(method, done, wrong, bad[0], history)
+            raise Diverged(trainer.method.name, done, wrong, bad[0], history)
         history.append({"step": done, **observe(trainer, world, batch_size)})
         if tell:
             tell(history[-1])

@@ -71,8 +71,10 @@ def run(task, corpus, imbalance, folder):
             data = study.load_entity_types(args.data_dir, args.features, args.bert_dir)
             return study.run_several_labels(*data, args.seed, STEPS, args.batch_size, RATE)
         if not corpus.features:
-            corpus.features = study.text_features(corpus.texts, args.features,
-                                                  bert_dir=args.bert_dir)
+            corpus.features = report.kept_features(
+                folder / "features" / f"{task}.npz", {"kind": args.features, "of": args.bert_dir},
+                args.resume, lambda: study.text_features(corpus.texts, args.features,
+                                                         bert_dir=args.bert_dir))
         return study.run_group(
             corpus, imbalance, args.seed, STEPS, args.batch_size, RATE, args.loss,
             progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))

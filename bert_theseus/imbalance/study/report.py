@@ -37,6 +37,21 @@ def kept_group(path: Path, settings: dict, resume: bool, make: Callable[[], dict
     return group
 
 
+def kept_features(path: Path, settings: dict, resume: bool, make: Callable[[], dict]) -> dict:
+    """The features at ``path`` if they are to be resumed and there, else ``make()``, saved there.
+
+    Features made with other settings are made anew.
+    """
+    key = json.dumps(settings)
+    if resume and path.exists():
+        with np.load(path) as saved:
+            if str(saved["settings"]) == key:
+                return {split: saved[split] for split in saved.files if split != "settings"}
+    features = make()
+    replace_file(path, lambda beside: np.savez(beside, settings=key, **features))
+    return features
+
+
 def rows_of(name: str, found: dict, seeds) -> list[Row]:
     """A row for each loss and measure of a group; found: family → what :func:`chosen` gave."""
     return [Row(f"{name}, {family}", measure, values["test"][measure], seeds=seeds)

@@ -96,7 +96,8 @@ class Study:
         self.bert = bert_folder(args.bert_dir or demo.demo_bert("output/demo/bert"))
         self.tokenizer = Tokenizer(self.bert.dict_path, do_lower_case=True)
         kept = {k: v for k, v in script.settings(args).items()
-                if k not in ("part", "resume", "output_dir", "seed")}
+                if k not in ("part", "resume", "output_dir", "seed", "kernel", "lengths",
+                             "error_features")}      # what a cell's name says, or none needs
         self.journal = study.Journal(folder / "journal.json", args.resume, kept)
 
     def batches(self, name: str, split: str, long: bool, seed: int = 0) -> Batches:

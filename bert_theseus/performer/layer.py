@@ -14,7 +14,7 @@ from bert_theseus.performer.attention import favor_attention, softmax_attention
 from bert_theseus.performer.kernels import KERNELS
 from bert_theseus.performer.projection import gaussian_projection, orthogonal_projection
 
-CROSSOVER = 2.0     # length at which linear attention pays, per feature: docs/performer.md
+CROSSOVER = 2.4     # length at which linear attention pays, per feature: docs/performer.md
 _PROJECTIONS = ("orthogonal", "equal_probability", "independent")
 
 

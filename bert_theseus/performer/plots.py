@@ -26,8 +26,8 @@ def error_plot(rows: Sequence[Row], folder: Path) -> None:
                          and row.value <= _HIGHEST], way)
         axis.set(xscale="log", yscale="log", xlabel="random features m", title=source)
         _plain_ticks(axis, sorted({int(g[2]) for g, _ in found}))
-        axis.set_ylim(top=min(axis.get_ylim()[1], _HIGHEST))
         axis.axhline(1, color="gray", ls="--", lw=0.8)
+    panels[0].set_ylim(top=_HIGHEST)
     panels[0].set_ylabel(f"relative error, up to {_HIGHEST}")
     panels[0].legend(frameon=False, fontsize=8)
     replace_file(folder / "error.png", figure.savefig)
@@ -68,7 +68,7 @@ def length_plot(rows: Sequence[Row], folder: Path) -> None:
 
 def _panels(count: int):
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(max(5.6, 3.8 * count), 3.8), layout="constrained")
+    figure = Figure(figsize=(max(5.6, 3.1 * count), 3.8), layout="constrained")
     return figure, figure.subplots(1, count, squeeze=False, sharey=True)[0]
 
 

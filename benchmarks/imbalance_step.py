@@ -11,14 +11,15 @@ import statistics
 import time
 
 import numpy as np
-import tensorflow as tf
-from bert4keras import backend as article
 
 from bert_theseus import imbalance as im
 from bert_theseus import script
 from bert_theseus.backend import keras
 from bert_theseus.published import format_table
 from bert_theseus.results import Row, write_results
+
+import tensorflow as tf  # noqa: E402  (after bert_theseus, which sets the switches)
+from bert4keras import backend as article  # noqa: E402
 
 parser = script.argument_parser(__doc__.split("\n")[0], "results/benchmarks/imbalance_step", (0,))
 parser.add_argument("--batch", type=int, default=256)

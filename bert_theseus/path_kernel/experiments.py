@@ -52,15 +52,22 @@ class Problem:
     steps: int
     start: list[np.ndarray] = field(init=False)
     machine: PathKernelMachine = field(init=False)
+    summed: PathKernelMachine = field(init=False)
 
     def __post_init__(self):
         self.start, self.machine = self.model.get_weights(), PathKernelMachine(self.model, LOGITS)
+        self.summed = PathKernelMachine(self.model, LOGITS, reduction="sum")
 
-    def fit(self, queries=None, machine: PathKernelMachine | None = None, optimizer=None,
-            epochs: int | None = None, batch_size: int | None = None, **options) -> PathKernel:
+    def sharing(self, other: "Problem") -> "Problem":
+        """This problem on the model of another seed's, which is compiled already."""
+        self.model, self.machine, self.summed = other.model, other.machine, other.summed
+        return self
+
+    def fit(self, queries=None, optimizer=None, epochs: int | None = None,
+            batch_size: int | None = None, **options) -> PathKernel:
         """A fit from the same initial weights."""
         self.model.set_weights(self.start)
-        return (machine or self.machine).fit(
+        return self.machine.fit(
             self.x, self.y, self.queries if queries is None else queries,
             optimizer or SGD(self.rate), epochs or self.steps, batch_size, **options)
 
@@ -207,7 +214,7 @@ def leaving_out(problem: Problem, n: int, few: int, seed: int) -> dict[str, floa
 def two_sets(problem: Problem, few: int = 20) -> dict[str, float]:
     """Two halves trained apart beside both, and one after the other as one machine."""
     n, queries = length(problem.x), take(problem.queries, slice(0, few))
-    machine = PathKernelMachine(problem.model, LOGITS, reduction="sum")
+    machine = problem.summed
     options = {"optimizer": SGD(problem.rate / n), "epochs": problem.steps, "batch_size": None}
     apart = additivity(machine, problem.start, problem.x, problem.y, queries, n // 2, **options)
     problem.model.set_weights(problem.start)

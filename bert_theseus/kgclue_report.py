@@ -11,8 +11,7 @@ from tqdm import tqdm
 
 from bert_theseus.kgclue import (Calibration, Question, calibration_error, coverage_accuracy,
                                  kgclue_metric, normalize, triple, write_leaderboard)
-from bert_theseus.published import bar_plot, measured_row, table
-from bert_theseus.published.kgclue import NUMBERS
+from bert_theseus.published import Published, bar_plot, measured_row, table
 from bert_theseus.results import Row, replace_file, write_results
 from bert_theseus.seq2seq import ConstrainedDecoder
 
@@ -51,12 +50,13 @@ class Evaluation:
 
 
 def report(folder: Path, settings: dict, found: dict, sets: dict, abstain: float,
-           start: float) -> str:
+           start: float, numbers: Sequence[Published] = ()) -> str:
     """Writes results.json, plots, predictions, calibration; returns the table as text.
 
-    found: (set, rule, beam, seed) → Evaluation.
+    found: (set, rule, beam, seed) → Evaluation. sets: set → its questions. numbers: what was
+    published for these sets.
     """
-    rows = _rows(found)
+    rows = _rows(found, numbers)
     chosen = _best_setting(found)
     calibrations = {seed: Calibration.fit(e.probabilities, e.right) for seed, e in
                     _of(found, "dev", *chosen).items()}
@@ -90,13 +90,13 @@ def _best_setting(found: dict) -> tuple[str, int]:
     return max(means, key=means.get)
 
 
-def _rows(found: dict) -> list[Row]:
+def _rows(found: dict, numbers: Sequence[Published]) -> list[Row]:
     rows = []
     for split, rule, beam in _settings(found):
         own = _of(found, split, rule, beam)
         name = f"{split}, {rule}, beam {beam}"
         for metric in ("EM-S", "EM-P", "EM-O", "F1-O", "score"):
-            row = measured_row(NUMBERS, NAME, metric, [e.metric[metric] for e in own.values()],
+            row = measured_row(numbers, NAME, metric, [e.metric[metric] for e in own.values()],
                                list(own), split)
             fits = rule == "look-ahead" and beam == 3
             rows.append(dataclasses.replace(row, name=name) if fits else dataclasses.replace(

@@ -20,7 +20,8 @@ from bert_theseus.clue.files import find_file, find_folder
 from bert_theseus.errors import InputError
 from bert_theseus.kgclue_report import Evaluation, report
 from bert_theseus.prefix_tree import PrefixTree
-from bert_theseus.seq2seq import RULES, ConstrainedDecoder
+from bert_theseus.published.kgclue import NUMBERS
+from bert_theseus.seq2seq import RULES, CachedUniLM, ConstrainedDecoder
 from bert_theseus.training import fit, load_weights
 from bert4keras.optimizers import Adam
 from bert4keras.tokenizers import Tokenizer
@@ -99,12 +100,12 @@ class Run:
         return load_bert(self.args.bert_dir, self.args.model, return_keras_model=True,
                          application="unilm", with_mlm="linear")
 
-    def trained(self, seed: int):
+    def trained(self, seed: int) -> CachedUniLM:
         model, weights = self.model(), self.weights(seed)
         if not weights.is_file():
             raise InputError("no trained weights", weights, "run the command train first")
         load_weights(model, weights)
-        return model
+        return CachedUniLM(model)
 
     def weights(self, seed: int) -> Path:
         return self.folder / f"seed{seed}" / "weights.npz"
@@ -120,9 +121,9 @@ class Run:
             model.compile(Adam(args.learning_rate), kgclue.answer_crossentropy)
             batches = kgclue.training_batches(questions, self.tokenizer, args.maxlen,
                                               args.batch_size, seed)
+            decoder = self.decoder(CachedUniLM(model), tree, 3, "look-ahead")
             fit(model, batches, args.epochs, self.folder / f"seed{seed}",
-                lambda model: Evaluation.run(self.decoder(model, tree, 3, "look-ahead"),
-                                             dev).metric, "score", resume=args.resume)
+                lambda model: Evaluation.run(decoder, dev).metric, "score", resume=args.resume)
 
     def decoder(self, model, tree, beam: int, rule: str) -> ConstrainedDecoder:
         return ConstrainedDecoder(model, self.tokenizer, tree, beam, rule, self.args.maxlen,
@@ -137,7 +138,8 @@ class Run:
                     self.decoder(model, tree, beam, rule), questions, progress=True)
                  for seed in args.seed for model in [self.trained(seed)]
                  for split, questions in sets.items() for rule in args.rule for beam in args.beam}
-        print(report(self.folder, script.settings(args), found, sets, args.abstain, start))
+        print(report(self.folder, script.settings(args), found, sets, args.abstain, start,
+                     NUMBERS if (args.command, args.task) == ("evaluate", "kgclue") else ()))
 
     def everything(self) -> None:
         self.build()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import runpy
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_theseus import kgclue, kgclue_server
+from bert_theseus.checkpoint import random_bert
 from bert_theseus.errors import InputError
 from bert_theseus.kgclue_demo import make_demo
 from bert_theseus.seq2seq import Answer, lookahead
@@ -121,6 +123,38 @@ def test_the_demo_is_the_same_every_time_and_its_answers_are_in_its_knowledge():
             assert f"{q.subject}\t{q.predicate}\t{q.object}" in facts
     assert sorted(facts) == sorted((make_demo("two", persons=40) / "knowledge.txt")
                                    .read_text().splitlines())
+
+
+def run_script(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["kgclue.py", *arguments])
+    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "kgclue.py"), run_name="__main__")
+
+
+def test_the_script_answers_from_its_demo(monkeypatch, capsys):
+    monkeypatch.setattr("bert_theseus.kgclue_demo.make_demo", lambda folder: make_demo(folder, 30))
+    run_script(monkeypatch, "--epochs", "1", "--beam", "1", "--rule", "exact", "--abstain", "0.1")
+    table, record = capsys.readouterr().out, json.loads(
+        Path("output/kgclue/results.json").read_text())
+    assert "test, exact, beam 1" in table and record["article"] == 8802
+    assert all(row["published"] is None for row in record["rows"])
+    assert {path.name for path in Path("output/kgclue").iterdir()} >= {
+        "knowledge.tree", "score.png", "coverage.png", "calibration.json", "kgclue_predict.json"}
+    answers = iter(["赵文武的职业是什么？", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    run_script(monkeypatch, "ask", "--bert_dir", "output/kgclue/demo/bert", "--beam", "1")
+    assert "→" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, what", [
+    (["build"], "--bert_dir"), (["build", "--bert_dir", "b"], "--knowledge"),
+    (["evaluate", "--bert_dir", "b"], "knowledge.tree"),
+    (["build", "--bert_dir", "b", "--knowledge", "absent.txt"], "absent.txt")])
+def test_the_script_refuses_what_is_missing(monkeypatch, capsys, arguments, what):
+    random_bert("b", WORDS + ["[MASK]"], 1, 8, heads=1)
+    with pytest.raises(SystemExit) as end:
+        run_script(monkeypatch, *arguments)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert end.value.code == 2 and error.startswith("error: ") and what in error
 
 
 # ---- server --------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class ConstrainedDecoder:
     """Answers questions from a tree by constrained beam search.
 
     model: ``build_transformer_model(..., with_mlm=True, application="unilm")`` of type bert,
-    roformer or nezha. tokenizer: the one the tree was built with. beam_size: hypotheses kept per
+    roformer or nezha, or a ``CachedUniLM`` of it that several decoders share. tokenizer: the one the tree was built with. beam_size: hypotheses kept per
     question. rule: "none", "look-ahead" (the article's) or "exact" (see ``search.Search``).
     maxlen: tokens of a question that are read; batch_size: questions searched together.
 
@@ -60,7 +60,7 @@ class ConstrainedDecoder:
     1.0
     """
 
-    def __init__(self, model: keras.Model, tokenizer, tree: PrefixTree, beam_size: int = 3,
+    def __init__(self, model: keras.Model | CachedUniLM, tokenizer, tree: PrefixTree, beam_size: int = 3,
                  rule: str = "look-ahead", maxlen: int = 128, batch_size: int = 16):
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", "rule", f"use one of {', '.join(RULES)}")
@@ -69,7 +69,8 @@ class ConstrainedDecoder:
         if fingerprint(tokenizer) != tree.info["tokenizer"]:
             raise InputError("the tree was built with another tokenizer", tree.path,
                              "use its vocabulary and settings, or build it again")
-        self.model, self.tokenizer, self.tree = CachedUniLM(model), tokenizer, tree
+        self.model = model if isinstance(model, CachedUniLM) else CachedUniLM(model)
+        self.tokenizer, self.tree = tokenizer, tree
         self.beam_size, self.rule = beam_size, rule
         self.maxlen, self.batch_size = maxlen, batch_size
 

@@ -79,7 +79,7 @@ class CopiedStep:
 
 
 def pair(shape):
-    """Our step and the copied one as compiled functions, on networks with the same weights; ours."""
+    """Our step and the copied one, compiled, on networks with the same weights; our trainer."""
     ours, twin = (wgan.Trainer(*networks(shape)) for _ in range(2))
     for layer in twin.critic.layers:
         if getattr(layer, "activation", None) is leaky_relu:

@@ -36,7 +36,8 @@ def arguments():
     parser.add_argument("--steps", type=int, help="generator steps; without it those of the study")
     parser.add_argument("--critic_training", type=int, default=600,
                         help="critic steps between fixed sets")
-    parser.add_argument("--learning_rate", type=float, default=5e-4)
+    parser.add_argument("--learning_rate", type=float,
+                        help="without it 1e-3 in two dimensions, 5e-4 for digits and images")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--penalty_weight", type=float, help="of the penalties centred at 1; "
                         "without it 10, and 1 in two dimensions, where 10 keeps the critic flat")
@@ -44,8 +45,11 @@ def arguments():
     args.method = args.method or list(wgan.METHODS)
     if args.steps is None:
         args.steps = STEPS.get(args.study)
+    plane = args.study == "two_dimensions"
     if args.penalty_weight is None:
-        args.penalty_weight = 1. if args.study == "two_dimensions" else 10.
+        args.penalty_weight = 1. if plane else 10.
+    if args.learning_rate is None:
+        args.learning_rate = 1e-3 if plane else 5e-4
     check(args)
     return args
 

@@ -21,7 +21,8 @@ def test_nearest_neighbour_accuracy_by_brute_force_and_at_its_ends():
     x, y = random.randn(20, 2), random.randn(20, 2) + 1
     both, told = np.concatenate([x, y]), 0
     for i in range(40):
-        nearest = min((j for j in range(40) if j != i), key=lambda j: np.sum((both[i] - both[j]) ** 2))
+        others = [j for j in range(40) if j != i]
+        nearest = min(others, key=lambda j: np.sum((both[i] - both[j]) ** 2))
         told += (i < 20) == (nearest < 20)
     assert wgan.nearest_neighbour_accuracy(x, y) == told / 40
     same = [wgan.nearest_neighbour_accuracy(*random.randn(2, 100, 2)) for _ in range(10)]
@@ -69,8 +70,10 @@ def test_batch_effect_against_its_definition():
 
 
 def test_high_dimension_puts_batches_farther_apart_than_batch_and_mean():
-    ratio = {d: np.divide(*(wgan.batch_effect(wgan.shifted_gaussians(d, 200)[0], [32], range(3), 4)[0]
-                            [key] for key in ("batch", "mean"))).mean() for d in (1, 128)}
+    ratio = {}
+    for d in (1, 128):
+        (effect,) = wgan.batch_effect(wgan.shifted_gaussians(d, 200)[0], [32], range(3), 4)
+        ratio[d] = np.mean(np.divide(effect["batch"], effect["mean"]))
     assert ratio[1] < 1 < ratio[128] < 2 ** 0.5 + 0.05     # |x − y| = √2 |x − mean| at most
 
 
@@ -132,8 +135,8 @@ def test_records_hold_estimates_beside_the_truth_of_the_same_sets(tiny_result):
 def test_a_part_is_read_only_with_resume_and_the_same_settings(tiny_result):
     calls = []
     compute = lambda: calls.append(1) or dict(tiny_result)  # noqa: E731
-    for resume, settings, expected in ((True, {"a": 1}, 1), (True, {"a": 1}, 1), (True, {"a": 2}, 2),
-                                       (False, {"a": 2}, 3)):
+    cases = ((True, {"a": 1}, 1), (True, {"a": 1}, 1), (True, {"a": 2}, 2), (False, {"a": 2}, 3))
+    for resume, settings, expected in cases:
         part = studies.Parts(Path("."), resume).get("x", settings, compute)
         assert len(calls) == expected and part["records"] == tiny_result["records"]
         np.testing.assert_allclose(part["samples"], tiny_result["samples"], rtol=1e-6)
@@ -194,7 +197,8 @@ def run_script(*arguments, monkeypatch):
 
 def test_script_leaves_tables_figures_and_a_record(monkeypatch, capsys):
     run_script("--output_dir", "out", "--steps", "2", "--critic_training", "2", "--seed", "0",
-               "--seed", "1", "--method", "c_transform", "--study", "digits", monkeypatch=monkeypatch)
+               "--seed", "1", "--method", "c_transform", "--study", "digits",
+               monkeypatch=monkeypatch)
     record = json.loads(Path("out/results.json").read_text(encoding="utf-8"))
     assert record["article"] == 8244 and len(record["statements"]) == 6
     assert {row["metric"] for row in record["rows"]} >= {"large exact", "confidence", "share"}
@@ -217,7 +221,7 @@ def bad_npz():
     (lambda: ["--bert_dir", "x"], "no BERT"),
     (lambda: ["--learning_rate", "1e30", "--method", "gan", "--seed", "0"], "no longer finite"),
 ])
-def test_bad_input_ends_the_script_with_one_line_and_status_2(arguments, words, monkeypatch, capsys):
+def test_bad_input_ends_with_one_line_and_status_2(arguments, words, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run_script("--output_dir", "out", *arguments(), monkeypatch=monkeypatch)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]

@@ -18,7 +18,7 @@ from bert_theseus.wgan.truth import exact_wasserstein
 
 
 def geometric_median(points, iterations: int = 100) -> np.ndarray:
-    """The point with the least sum of distances (Weiszfeld's iteration): [n, features] → [features].
+    """The point with the least sum of distances, by Weiszfeld: [n, features] → [features].
 
     >>> geometric_median([[0., 0.], [1., 0.], [5., 0.]]).round(3).tolist()
     [1.0, 0.0]

@@ -21,7 +21,7 @@ class World:
 
     train: [n, features…], what the trainer sees; held_out: [m, features…], what it is judged by;
     measures: samples → {name: number}, quality beyond distance (modes, classifier);
-    output_activation: of the generator's last layer (None for the whole line, "sigmoid" for [0, 1]).
+    output_activation: of the generator's last layer (None: the whole line, "sigmoid": [0, 1]).
     """
 
     name: str

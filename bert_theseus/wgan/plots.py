@@ -137,7 +137,7 @@ def points_plot(real, samples: dict[str, np.ndarray], path: str | Path, title: s
 
 def images_plot(samples: dict[str, np.ndarray], shape: Sequence[int], path: str | Path,
                 title: str, side: int = 6) -> None:
-    """A side × side grid of images for every entry, first run. shape: [height, width(, channels)]."""
+    """side × side images for every entry, first run. shape: [height, width(, channels)]."""
     figure, panels = _figure(len(samples), 2.5, 2.7)
     for axes, (name, runs) in zip(panels, samples.items()):
         axes.imshow(_grid(np.asarray(runs[0]), shape, side), cmap="gray_r", vmin=0, vmax=1)

@@ -72,7 +72,7 @@ class SpectralDense(_Spectral, keras.layers.Dense):
     power_iterations: rounds a call; all other arguments are Dense's.
 
     >>> layer = SpectralDense(1, power_iterations=10)
-    >>> y = layer(tf.eye(3))                       # |W/σ| = 1: the outputs of e₁, e₂, e₃ have norm 1
+    >>> y = layer(tf.eye(3))        # |W/σ| = 1: the outputs of e₁, e₂, e₃ have norm 1
     >>> round(float(tf.norm(y)), 4)
     1.0
     """

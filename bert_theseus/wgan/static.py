@@ -33,7 +33,8 @@ def train_to_the_end(x, y, method: str | Method, seeds: Sequence[int], steps: in
     (2,)
     """
     method = get_method(method)
-    critic = critic_network(x.shape[-1], tuple(seeds), spectral=method.constraint == "spectral_norm")
+    spectral = method.constraint == "spectral_norm"
+    critic = critic_network(x.shape[-1], tuple(seeds), spectral=spectral)
     trainer = Trainer(None, critic, method, seed=tuple(seeds))
     rate = keras.optimizers.schedules.PolynomialDecay(learning_rate, steps, learning_rate / 100)
     trainer.compile(critic_optimizer=keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.9))

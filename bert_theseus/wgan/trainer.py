@@ -295,8 +295,8 @@ class Trainer(keras.Model):
 
         def body(i, log):
             mix = self._draw(_MIX, lambda seed: tf.random.stateless_uniform([count], seed))
-            shift = tf.random.stateless_uniform([], tf.stack([tf.constant(_INDEX, tf.int64), self.step]), 0, count,
-                                                tf.int32)
+            seed = tf.stack([tf.constant(_INDEX, tf.int64), self.step])
+            shift = tf.random.stateless_uniform([], seed, 0, count, tf.int32)
             self.step.assign_add(1)
             return i + 1, self._critic_step(real, tf.roll(fake, shift, axis), mix)
 

@@ -49,7 +49,8 @@ def make_trainer(world: World, method: str | Method, seeds: Sequence[int], criti
     else:
         (seed,) = seeds
         set_seed(seed)
-        generator, critic = image_generator(shape, seed), image_critic(shape, seed, spectral=spectral)
+        generator = image_generator(shape, seed)
+        critic = image_critic(shape, seed, spectral=spectral)
     trainer = Trainer(generator, critic, method, critic_steps=critic_steps, seed=seed)
     trainer.compile(learning_rate=learning_rate)
     return trainer

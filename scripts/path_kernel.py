@@ -19,8 +19,9 @@ from bert_theseus.clue import get_task
 from bert_theseus.demo import shipped_model
 from bert_theseus.errors import InputError
 from bert_theseus.path_kernel import PathKernelMachine, SGD, experiments, plots, sentences, titles
+from bert_theseus.path_kernel.data import take
 from bert_theseus.published import format_table, table
-from bert_theseus.results import Row, write_results
+from bert_theseus.results import write_results
 from bert4keras.tokenizers import Tokenizer
 
 # ---- settings --------------------------------------------------------------------------------
@@ -106,8 +107,10 @@ def run_demo(name: str, args, folder, report: experiments.Report) -> None:
         slopes = experiments.step_sizes(problems[0], folder / "digits_step_size.png")
         draw_digits(problems[0], *machines[0][1:], folder, args.top)
     else:
-        texts = sentences.sentences(len(problems[0].x) + 50, seeds[0])[0]
-        report.tables[name] = sentence_table(problems[0], kept["simpson"], texts, args.top)
+        texts, labels = sentences.sentences(len(problems[0].x) + 50, seeds[0])
+        pairs = [*zip(texts, map(str, labels))]
+        report.tables[name] = titles.argument_table(
+            kept["simpson"], pairs[-50:-47], pairs, ["0", "1"], args.top)
     experiments.claims(report, name, slopes)
 
 
@@ -123,77 +126,58 @@ def draw_digits(problem, result, kernels, folder, top) -> None:
                        folder / "digits_kernels.png")
 
 
-def sentence_table(problem, result, texts, top) -> list:
-    """Held-out sentences with the training sentences for and against their predicted label."""
-    cells, n = [("sentence", "label", "role", "contribution")], len(problem.x)
-    for q in range(3):
-        output = int(result.output[q].argmax())
-        cells.append((texts[n + q], str(problem.answers[q]), f"predicted {output}", ""))
-        for side in ("for", "against"):
-            cells += [(f"  {texts[i]}", str(problem.y[i]), side, f"{value:+.3f}")
-                      for i, value in result.top_examples(q, top, output, side)]
-    return cells
-
-
 # ---- tnews -------------------------------------------------------------------------------------
 
 def explain_titles(args, report: experiments.Report) -> None:
     """Trains on titles and lists, for held-out ones, the titles that argue for and against."""
     if not args.data_dir:
         raise InputError("no data", "--data_dir", "name a folder that holds tnews/train.json")
-    paths = bert_folder(args.bert_dir or shipped_model("tiny_zh"))
-    task, tokenizer = get_task("tnews", args.data_dir), Tokenizer(paths.dict_path)
-    bert = load_bert(args.bert_dir or shipped_model("tiny_zh"), return_keras_model=True)
-    measured = []
+    folder = args.bert_dir or shipped_model("tiny_zh")
+    task, tokenizer = get_task("tnews", args.data_dir), Tokenizer(bert_folder(folder).dict_path)
+    bert, measured = load_bert(folder, return_keras_model=True), []
     for seed in args.seed:
         numbers, cells = explain_once(args, seed, task, tokenizer, bert)
         measured.append(numbers)
         report.tables.setdefault("titles", cells)
-    for metric, name in measured[0]:
-        report.rows.append(Row(name, metric, [m[metric, name] for m in measured], seeds=args.seed))
+    report.add("tnews", measured, args.seed)
 
 
 def explain_once(args, seed, task, tokenizer, bert):
-    count = args.train_examples or (200 if args.all_parameters else 10_000)
-    rng = np.random.default_rng(seed)
-    train, dev = (task.load(args.data_dir, split) for split in ("train", "dev"))
-    train = [train[i] for i in rng.permutation(len(train))[:count]]
-    dev = [dev[i] for i in rng.permutation(len(dev))[:2000 if not args.all_parameters else 200]]
-    x, held = (titles.tokenised([e.text for e in part], tokenizer, args.maxlen)
-               for part in (train, dev))
-    y, answers = (np.array([task.label_id(e.label) for e in part]) for part in (train, dev))
+    """One training; (numbers, the table of the held-out titles)."""
     set_seed(seed)
+    count, rows = args.train_examples or (200 if args.all_parameters else 10_000), args.queries
+    rng, parts = np.random.default_rng(seed), []
+    for split, size in (("train", count), ("dev", 200 if args.all_parameters else 2000)):
+        examples = task.load(args.data_dir, split)
+        parts.append([examples[i] for i in rng.permutation(len(examples))[:size]])
+    x, held = (titles.tokenised([e.text for e in part], tokenizer, args.maxlen) for part in parts)
+    y, answers = (np.array([task.label_id(e.label) for e in part]) for part in parts)
     if args.all_parameters:
         model, rate = titles.with_head(bert, len(task.labels)), args.learning_rate or 0.01
     else:
-        x, held = (titles.features(bert, part, on_step=progress("features")) for part in (x, held))
-        center, spread = x.mean(0), x.std(0)
-        x, held, rate = (x - center) / spread, (held - center) / spread, args.learning_rate or 0.1
+        x, held = titles.standardised(bert, x, held, progress("features"))
         model = keras.Sequential([keras.layers.Dense(len(task.labels), input_shape=x.shape[1:])])
-    rows = slice(0, args.queries)
-    machine = PathKernelMachine(model, experiments.LOGITS)
-    queries = [part[rows] for part in held] if args.all_parameters else held[rows]
-    before = model.get_weights()
-    result = machine.fit(x, y, queries, SGD(rate), args.epochs, args.batch_size, seed=seed,
-                         quadrature="simpson", on_step=progress("training"))
+        rate = args.learning_rate or 0.1
+    start, machine = model.get_weights(), PathKernelMachine(model, experiments.LOGITS)
+    result = machine.fit(x, y, take(held, slice(0, rows)), SGD(rate), args.epochs, args.batch_size,
+                         seed=seed, quadrature="simpson", on_step=progress("training"))
     accuracy = np.mean(model.predict(held, 256, verbose=0).argmax(1) == answers)
-    model.set_weights(before)
-    numbers = {("accuracy", f"tnews, {count} titles"): accuracy,
-               ("residual / change", "Simpson"): experiments.share(result),
-               ("examples", "carry 90 % of a query"): result.support().mean()}
-    return numbers, titles.argument_table(task, result, dev[rows], train, args.top)
+    model.set_weights(start)
+    name = lambda label: task.descriptions.get(label, label)  # noqa: E731
+    pairs = [[(e.text, name(e.label)) for e in part] for part in parts]
+    numbers = {f"accuracy | {count} titles": accuracy,
+               "residual / change | simpson": experiments.share(result),
+               "examples | carry 90 % of a query": result.support().mean()}
+    return numbers, titles.argument_table(result, pairs[1][:rows], pairs[0],
+                                          [*map(name, task.labels)], args.top)
 
 
 # ---- output ----------------------------------------------------------------------------------
 
 def progress(name: str):
     """An ``on_step`` that draws Keras' bar."""
-    bar = []
-
-    def step(done, of):
-        bar or bar.append(keras.utils.Progbar(of, unit_name=name))
-        bar[0].update(done)
-    return step
+    bars = {}
+    return lambda done, of: bars.setdefault(of, keras.utils.Progbar(of, unit_name=name)).update(done)
 
 
 def show(report: experiments.Report) -> None:

@@ -63,16 +63,18 @@ def plot_top_pictures(result: PathKernel, queries: Sequence[int], query_images: 
 
 def plot_kernels(kernels: Mapping[str, np.ndarray], labels: np.ndarray,
                  path: str | os.PathLike) -> None:
-    """Kernels [examples, examples] side by side, examples sorted by label, one scale each."""
+    """Kernels [examples, examples] side by side, examples sorted by label, one scale."""
     order = np.argsort(labels, kind="stable")
     edges = np.flatnonzero(np.diff(labels[order])) + 0.5
     figure, panels = _panels(len(kernels), 3.3, 3.4)
-    for axes, (name, kernel) in zip(panels, kernels.items()):
-        normal = kernel / np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
-        image = axes.imshow(normal[np.ix_(order, order)], vmin=-1, vmax=1, cmap="RdBu_r")
+    normal = {name: kernel / np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
+              for name, kernel in kernels.items()}
+    lowest = min(kernel.min() for kernel in normal.values())
+    for axes, (name, kernel) in zip(panels, normal.items()):
+        image = axes.imshow(kernel[np.ix_(order, order)], vmin=lowest, vmax=1, cmap="magma")
         for edge in edges:
-            axes.axhline(edge, color="black", lw=0.3)
-            axes.axvline(edge, color="black", lw=0.3)
+            axes.axhline(edge, color="white", lw=0.3)
+            axes.axvline(edge, color="white", lw=0.3)
         axes.set(title=name, xticks=[], yticks=[], xlabel="training examples by label")
     figure.colorbar(image, ax=list(panels), label="K / √(K(x,x) K(x',x'))", shrink=0.8)
     replace_file(path, lambda beside: figure.savefig(beside, dpi=80))

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from bert_theseus.backend import keras
-from bert_theseus.clue import Task
 from bert_theseus.path_kernel.result import PathKernel
 
 
@@ -54,19 +53,31 @@ def features(bert: keras.Model, inputs: list[np.ndarray], batch_size: int = 128,
     return np.concatenate(parts)
 
 
-def argument_table(task: Task, result: PathKernel, queries: Sequence, examples: Sequence,
-                   n: int = 3) -> list[tuple[str, str, str, str]]:
-    """Head and rows (title, label, role, contribution) of each query and its top examples.
+def standardised(bert: keras.Model, train, held, on_step=None) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features of both parts, with mean 0 and deviation 1 over the training part."""
+    train, held = (features(bert, part, on_step=on_step) for part in (train, held))
+    center, spread = train.mean(0), train.std(0)
+    return (train - center) / spread, (held - center) / spread
 
-    queries, examples: as from ``Task.load``.
+
+def argument_table(result: PathKernel, queries: Sequence[tuple[str, str]],
+                   examples: Sequence[tuple[str, str]], outputs: Sequence[str],
+                   n: int = 3) -> list[tuple[str, str, str, str]]:
+    """Head and rows (text, label, role, contribution) of each query and its top examples.
+
+    queries, examples: (text, label); outputs: names of the model's outputs.
+
+    >>> zero = np.zeros([1, 1])
+    >>> result = PathKernel(zero, zero, np.ones([1, 1, 1]), None, np.ones([1, 1]))
+    >>> argument_table(result, [("new", "up")], [("old", "up")], ["up"])[2]
+    ('  old', 'up', 'for', '+1.000')
     """
-    name = lambda label: task.descriptions.get(label, label)  # noqa: E731
-    cells = [("title", "label", "role", "contribution")]
-    for q, query in enumerate(queries):
+    cells = [("text", "label", "role", "contribution")]
+    for q, (text, label) in enumerate(queries):
         output = int(result.output[q].argmax())
-        cells.append((query.text, name(query.label), f"predicted {name(task.labels[output])}",
-                      f"{result.output[q, output] - result.beta[q, output]:+.2f} in all"))
+        change = result.output[q, output] - result.beta[q, output]
+        cells.append((text, label, f"predicted {outputs[output]}", f"{change:+.2f} in all"))
         for side in ("for", "against"):
-            cells += [(f"  {examples[i].text}", name(examples[i].label), side, f"{value:+.3f}")
+            cells += [(f"  {examples[i][0]}", examples[i][1], side, f"{value:+.3f}")
                       for i, value in result.top_examples(q, n, output, side)]
     return cells

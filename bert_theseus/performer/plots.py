@@ -81,5 +81,6 @@ def _line(axis, points, label: str, scale: float = 1) -> None:
 
 
 def _plain_ticks(axis, values) -> None:
-    axis.set_xticks(values, [str(value) for value in values])
+    shown = values if len(values) < 7 else values[::2]
+    axis.set_xticks(shown, [str(value) for value in shown])
     axis.minorticks_off()

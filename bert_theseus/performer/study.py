@@ -142,8 +142,9 @@ class Journal:
             record = json.loads(self.path.read_text(encoding="utf-8"))
         except ValueError:
             raise InputError("the journal is no JSON", str(self.path), "delete it") from None
-        if record["settings"] != self.settings:
-            other = [k for k in self.settings if record["settings"].get(k) != self.settings[k]]
+        old, new = record["settings"], self.settings
+        if old != new:
+            other = sorted(k for k in old.keys() | new if old.get(k) != new.get(k))
             raise InputError(f"the journal is of other settings ({', '.join(other)})",
                              str(self.path), "use another --output_dir, or leave --resume out")
         return record["cells"]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bert_theseus.checkpoint import bert_folder, load_bert
 
-BUCKETS = 2 ** 17
+BUCKETS = 2 ** 16
 
 
 def text_features(texts: dict, kind: str, size: int = 256, bert_dir: str | None = None,
@@ -36,7 +36,7 @@ def ngram_features(texts: dict, size: int) -> dict:
     """Latent semantic analysis of character unigrams and bigrams, fitted to the split "train"."""
     counts = {split: ngram_counts(part) for split, part in texts.items()}
     seen = np.asarray((counts["train"] > 0).sum(0)).ravel()
-    idf = np.log((1 + len(texts["train"])) / (1 + seen)) * (seen > 1)
+    idf = (np.log((1 + len(texts["train"])) / (1 + seen)) * (seen > 1)).astype("float32")
     weighted = {split: _unit_rows(_sublinear(part) @ sparse.diags(idf))
                 for split, part in counts.items()}
     basis = leading_directions(weighted["train"], size)               # [buckets, size]
@@ -56,15 +56,17 @@ def ngram_counts(texts) -> sparse.csr_matrix:
     return matrix
 
 
-def leading_directions(matrix, size: int, rounds: int = 3) -> np.ndarray:
+def leading_directions(matrix, size: int, rounds: int = 2) -> np.ndarray:
     """The leading right singular vectors [columns, size], by randomised subspace iteration."""
     size = min(size, min(matrix.shape) - 1)
-    found = matrix.T @ np.random.default_rng(0).normal(size=(matrix.shape[0], size + 20))
+    start = np.random.default_rng(0).normal(size=(matrix.shape[0], size + 20))
+    found = matrix.T @ start.astype(matrix.dtype)
     for _ in range(rounds):
         found = matrix.T @ (matrix @ np.linalg.qr(found)[0])
     basis = np.linalg.qr(found)[0]
-    _, _, rotation = np.linalg.svd(matrix @ basis, full_matrices=False)
-    return (basis @ rotation.T[:, :size]).astype("float32")
+    seen = matrix @ basis
+    _, rotation = np.linalg.eigh((seen.T @ seen).astype("float64"))    # ascending
+    return (basis @ rotation[:, ::-1][:, :size]).astype("float32")
 
 
 def _sublinear(counts):

@@ -110,7 +110,8 @@ def main() -> None:
     expected = 0.1 / args.examples * rows.reshape(args.taped, args.queries, -1)
     found = np.swapaxes(one_step.contributions[:, :args.taped], 0, 1)
     difference = np.abs(found - expected).max() / np.abs(expected).max()
-    rows = [Row("ours", "seconds a step", ours), Row("ours, first step (tracing)", "seconds", [first]),
+    rows = [Row("ours", "seconds a step", ours),
+            Row("ours, first step (tracing)", "seconds", [first]),
             Row("one tape per example, eager", "seconds a step", eagerly),
             Row("one tape per example, compiled", "seconds a step", as_function),
             Row("ours against eager tapes", "times faster", np.divide(eagerly, ours)),

@@ -82,7 +82,8 @@ def test_matrices_and_factors_give_the_same_products():
     layer.build((None, 3))
     site = DenseSite(layer)
     query, example = (Factor(tf.constant(rng.normal(size=(n, p, 3))),
-                             tf.constant(rng.normal(size=(n, 2, p, 2)))) for n, p in ((3, 9), (4, 8)))
+                             tf.constant(rng.normal(size=(n, 2, p, 2))))
+                      for n, p in ((3, 9), (4, 8)))
     assert prefers_matrices(site, query, example)
     np.testing.assert_allclose(contract([site], [query], [example]),
                                site.pairwise(query, example, same=False), rtol=1e-9)
@@ -132,7 +133,7 @@ def test_a_bert4keras_model_with_all_its_weights():
         intermediate_size=16, hidden_act="gelu", hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1, max_position=5, segment_vocab_size=2)
     model = keras.Model(bert.inputs, L.Dense(3)(L.Lambda(lambda h: h[:, 0])(bert.output)))
-    model.set_weights([8 * w if w.ndim > 1 else w for w in model.get_weights()])   # ± 0.02 is for 768
+    model.set_weights([8 * w if w.ndim > 1 else w for w in model.get_weights()])  # 8 units, not 768
     ids = [IDS, np.zeros_like(IDS)]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     result = PathKernelMachine(model, loss).fit(ids, [0, 1, 2, 1], [i[:2] for i in ids],

@@ -84,7 +84,8 @@ class Report:
         """A row for each key of ``measured``, a mapping a seed: {"metric | what": value}."""
         for key in measured[0]:
             metric, what = key.split(" | ")
-            self.rows.append(Row(f"{name}: {what}", metric, [m[key] for m in measured], seeds=seeds))
+            values = [m[key] for m in measured]
+            self.rows.append(Row(f"{name}: {what}", metric, values, seeds=seeds))
 
     def claim(self, statement: str, verdict_: str, numbers: str) -> None:
         """One statement of the article with its verdict."""

@@ -146,7 +146,7 @@ def check_gradient(model: keras.Model, loss, x, y: np.ndarray) -> None:
         if isinstance(error, InputError):
             raise
         raise InputError(f"the loss cannot take the targets ({str(error).splitlines()[0][:120]})",
-                         "y", f"y is {y.shape} {y.dtype}, the output is {tuple(f.shape)}") from error
+                         "y", f"y is {y.shape} {y.dtype}, the output {tuple(f.shape)}") from error
     if losses.shape != [len(y[few])]:
         raise InputError(f"the loss gives {losses.shape} for {len(y[few])} examples", "loss",
                          "let it return one loss an example")

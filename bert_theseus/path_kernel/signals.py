@@ -209,7 +209,8 @@ def _layer_sites(model):
 
 def _refuse(model, training):
     if not model.built or not model.trainable_variables:
-        raise InputError("the model has no trainable weights", "model", "build it, unfreeze a layer")
+        raise InputError("the model has no trainable weights", "model",
+                         "build it, unfreeze a layer")
     if len(tf.nest.flatten(model.outputs or [0])) != 1:
         raise InputError(f"the model has {len(model.outputs)} outputs", "model",
                          "make a keras.Model with the one output to be explained")

@@ -24,7 +24,7 @@ from bert_theseus.wgan import plots, statements, studies
 
 STUDIES = ("two_dimensions", "digits", "static", "batch", "images")
 STEPS = {"two_dimensions": 1000, "digits": 1000, "images": 5000}
-STATIC_SIZES = [(2, 128), (8, 128), (32, 128), (128, 128), (8, 32), (8, 512)]
+STATIC_SIZES = [(2, 64), (8, 64), (32, 64), (128, 64), (8, 16), (8, 256)]
 SHOWN = ("estimate / exact, batch", "estimate / exact, large sets", "large exact",
          "1-NN accuracy", "mode coverage", "on a mode", "confidence", "diversity")
 

@@ -45,7 +45,7 @@ def summary(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
     A statement without a part in this study is not testable here.
 
-    >>> [v.verdict for v in summary([judge(4, "part", {"ratio − 1": [0.2, 0.3]})])][2:5]
+    >>> [v.verdict for v in summary([judge(4, "part", {"ratio − 1": [0.2, 0.21]})])][2:5]
     ['not testable here', 'holds', 'not testable here']
     """
     lines = []

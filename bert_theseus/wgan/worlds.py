@@ -16,7 +16,7 @@ def ring_world(count: int = 4000, held_out: int = 500) -> World:
                  lambda samples: mode_coverage(samples, ring_centers(), 0.3))
 
 
-def digits_world(held_out: int = 500) -> World:
+def digits_world(held_out: int = 300) -> World:
     """The 8×8 digits; the classifier that judges is trained on all of them."""
     images, labels = digits()
     return World("digits 8×8", images[held_out:], images[:held_out],

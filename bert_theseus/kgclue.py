@@ -211,7 +211,7 @@ class Calibration:
     offset: float = 0.0
 
     @classmethod
-    def fit(cls, probabilities: np.ndarray, right: np.ndarray, penalty: float = 1e-2):
+    def fit(cls, probabilities: np.ndarray, right: np.ndarray, penalty: float = 1.0):
         """Logistic regression (Platt) by Newton's method, halving steps that do not help.
 
         probabilities: [n] of the answers given. right: [n] whether each was right. penalty pulls
@@ -226,7 +226,7 @@ class Calibration:
 
         weights = start
         for _ in range(50):
-            p = 1 / (1 + np.exp(-np.clip(x @ weights, -40, 40)))
+            p = _sigmoid(x @ weights)
             gradient = x.T @ (p - right) + penalty * (weights - start)
             hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty * np.eye(2)
             step = np.linalg.solve(hessian, gradient)
@@ -237,12 +237,16 @@ class Calibration:
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated probabilities."""
-        return 1 / (1 + np.exp(-(self.slope * _logit(np.asarray(probabilities)) + self.offset)))
+        return _sigmoid(self.slope * _logit(np.asarray(probabilities)) + self.offset)
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:
     p = np.clip(probabilities, 1e-6, 1 - 1e-6)
     return np.log(p / (1 - p))
+
+
+def _sigmoid(scores: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(scores, -40, 40)))
 
 
 def coverage_accuracy(probabilities: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,4 +1,4 @@
-"""The web page of the question-answering server: one file, no script from elsewhere."""
+"""The web page of the question-answering server: one file, no script from elsewhere. ``/?q=…`` asks at once."""
 
 PAGE = """<!doctype html>
 <html lang="zh-CN">
@@ -107,6 +107,12 @@ form.addEventListener("submit", async event => {
   button.disabled = false;
   box.focus();
 });
+
+const asked = new URLSearchParams(location.search).get("q");  // a link to a question: /?q=…
+if (asked) {
+  box.value = asked;
+  form.requestSubmit();
+}
 </script>
 </body>
 </html>

@@ -18,7 +18,7 @@ from bert_theseus.checkpoint import bert_folder, load_bert
 from bert_theseus.clue import get_task
 from bert_theseus.demo import shipped_model
 from bert_theseus.errors import InputError
-from bert_theseus.path_kernel import PathKernelMachine, SGD, experiments, plots, sentences, titles
+from bert_theseus.path_kernel import PathKernelMachine, SGD, experiments, sentences, titles
 from bert_theseus.path_kernel.data import take
 from bert_theseus.published import format_table, table
 from bert_theseus.results import write_results
@@ -47,11 +47,12 @@ def main() -> None:
     args, start = parser.parse_args(), time.time()
     folder = script.output_folder(args.output_dir)
     report = experiments.Report()
+    finished = experiments.Finished(folder, script.settings(args))
     if args.task == "tnews":
-        explain_titles(args, report)
+        explain_titles(args, report, finished)
     for name in ("digits", "sentences"):
         if args.task in ("demo", name):
-            run_demo(name, args, folder, report)
+            run_demo(name, args, folder, report, finished)
     show(report)
     path = write_results(folder, 8009, script.settings(args), report.rows, time.time() - start,
                          claims=report.claims, **report.tables)
@@ -70,7 +71,7 @@ def digits(args, seed: int) -> experiments.Problem:
     model = keras.Sequential([keras.layers.Dense(64, "tanh", input_shape=(64,)),
                               keras.layers.Dense(10)])
     return experiments.Problem("digits", model, x[:n], y[:n], x[n:n + 200], y[n:n + 200],
-                               args.learning_rate or 0.2, args.steps)
+                               args.learning_rate or 0.2, args.steps, pictures=(8, 8))
 
 
 def short_texts(args, seed: int) -> experiments.Problem:
@@ -84,67 +85,45 @@ def short_texts(args, seed: int) -> experiments.Problem:
         layers.Embedding(words, 16, normal, mask_zero=True, input_length=x.shape[1]),
         layers.GlobalAveragePooling1D(), layers.Dense(32, "tanh"), layers.Dense(2)])
     return experiments.Problem("sentences", model, x[:n], y[:n], x[n:], y[n:],
-                               args.learning_rate or 0.7, 3 * args.steps)
+                               args.learning_rate or 0.7, 3 * args.steps,
+                               texts=[*zip(texts, map(str, y))])
 
 
 # ---- demo: the article's statements ------------------------------------------------------------
 
-def run_demo(name: str, args, folder, report: experiments.Report) -> None:
+def run_demo(name: str, args, folder, report, finished) -> None:
     """All measurements of one problem over the seeds, plots of the first seed."""
-    make, seeds = {"digits": digits, "sentences": short_texts}[name], args.seed
-    problems = [make(args, seed) for seed in seeds]
-    problems = [problem.sharing(problems[0]) for problem in problems]
-    fits = [experiments.reconstructions(problem) for problem in problems]
-    report.add(name, [measured for measured, _ in fits], seeds)
-    kept, slopes = fits[0][1], None
-    plots.plot_reconstruction({k: kept[k] for k in ("left", "simpson", "Adam")},
-                              folder / f"{name}_reconstruction.png")
-    if name == "digits":
-        machines = [experiments.as_fixed_kernel(problem) for problem in problems]
-        report.add(name, [measured for measured, *_ in machines], seeds)
-        report.add(name, [experiments.leaving_out(p, 10, 3, s) for p, s in zip(problems, seeds)],
-                   seeds)
-        report.add(name, [experiments.two_sets(problem) for problem in problems], seeds)
-        slopes = experiments.step_sizes(problems[0], folder / "digits_step_size.png")
-        draw_digits(problems[0], *machines[0][1:], folder, args.top)
-    else:
-        texts, labels = sentences.sentences(len(problems[0].x) + 50, seeds[0])
-        pairs = [*zip(texts, map(str, labels))]
-        report.tables[name] = titles.argument_table(
-            kept["simpson"], pairs[-50:-47], pairs, ["0", "1"], args.top)
-    experiments.claims(report, name, slopes)
+    make, made = {"digits": digits, "sentences": short_texts}[name], []
 
-
-def draw_digits(problem, result, kernels, folder, top) -> None:
-    """α over training, top examples as pictures, the kernel at start, path and end."""
-    n = len(problem.x)
-    picture = lambda x: x.reshape(-1, 8, 8)  # noqa: E731
-    plots.plot_alpha(result, n, folder / "digits_alpha.png")
-    plots.plot_top_pictures(result, range(n, n + 4), picture(np.concatenate(
-        [problem.x, problem.queries])), picture(problem.x), problem.y,
-        folder / "digits_top_examples.png", top)
-    plots.plot_kernels({k: v[:n] for k, v in kernels.items()}, problem.y,
-                       folder / "digits_kernels.png")
+    def one(seed):
+        problem = make(args, seed)
+        made.append(problem.sharing(made[0]) if made else problem)
+        plots = folder if seed == args.seed[0] else None
+        return experiments.measure(made[-1], seed, plots, args.top)
+    parts = [finished(f"{name}, seed {seed}", lambda: one(seed)) for seed in args.seed]
+    report.add(name, [part["numbers"] for part in parts], args.seed)
+    report.tables.update(parts[0]["tables"])
+    experiments.claims(report, name, parts[0]["slopes"])
 
 
 # ---- tnews -------------------------------------------------------------------------------------
 
-def explain_titles(args, report: experiments.Report) -> None:
+def explain_titles(args, report: experiments.Report, finished) -> None:
     """Trains on titles and lists, for held-out ones, the titles that argue for and against."""
     if not args.data_dir:
         raise InputError("no data", "--data_dir", "name a folder that holds tnews/train.json")
     folder = args.bert_dir or shipped_model("tiny_zh")
     task, tokenizer = get_task("tnews", args.data_dir), Tokenizer(bert_folder(folder).dict_path)
-    bert, measured = load_bert(folder, return_keras_model=True), []
-    for seed in args.seed:
-        numbers, cells = explain_once(args, seed, task, tokenizer, bert)
-        measured.append(numbers)
-        report.tables.setdefault("titles", cells)
-    report.add("tnews", measured, args.seed)
+    bert = load_bert(folder, return_keras_model=True)
+    parts = [finished(f"tnews, seed {seed}",
+                      lambda: explain_once(args, seed, task, tokenizer, bert))
+             for seed in args.seed]
+    report.add("tnews", [part["numbers"] for part in parts], args.seed)
+    report.tables["titles"] = parts[0]["titles"]
 
 
 def explain_once(args, seed, task, tokenizer, bert):
-    """One training; (numbers, the table of the held-out titles)."""
+    """One training: numbers, and the table of the held-out titles."""
     set_seed(seed)
     count, rows = args.train_examples or (200 if args.all_parameters else 10_000), args.queries
     rng, parts = np.random.default_rng(seed), []
@@ -169,8 +148,8 @@ def explain_once(args, seed, task, tokenizer, bert):
     numbers = {f"accuracy | {count} titles": accuracy,
                "residual / change | simpson": experiments.share(result),
                "examples | carry 90 % of a query": result.support().mean()}
-    return numbers, titles.argument_table(result, pairs[1][:rows], pairs[0],
-                                          [*map(name, task.labels)], args.top)
+    return {"numbers": numbers, "titles": titles.argument_table(
+        result, pairs[1][:rows], pairs[0], [*map(name, task.labels)], args.top)}
 
 
 # ---- output ----------------------------------------------------------------------------------

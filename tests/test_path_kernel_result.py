@@ -148,3 +148,14 @@ def test_sentences_mean_what_their_label_says():
         praise = any(word in text for word in ("好吃", "新鲜", "便宜", "干净", "香", "可口"))
         assert label == (praise != ("不" in text))
     assert encode(texts)[:, -1].max() == 0 and encode(texts).min(0)[0] > 0
+
+
+def test_finished_parts_are_taken_over_unless_the_settings_changed(tmp_path):
+    from bert_theseus.path_kernel.experiments import Finished
+    settings = {"resume": False, "output_dir": "a", "seed": [1], "steps": 3}
+    Finished(tmp_path, settings)("one", lambda: {"x": np.float32(1.5)})
+    again = Finished(tmp_path, {**settings, "resume": True, "seed": [1, 2]})
+    assert again("one", lambda: pytest.fail("made again")) == {"x": 1.5}
+    assert Finished(tmp_path, settings)("one", lambda: {"x": 2.0}) == {"x": 2.0}
+    with pytest.raises(InputError, match="other settings"):
+        Finished(tmp_path, {**settings, "resume": True, "steps": 4})

@@ -15,7 +15,8 @@ Verdicts come from the numbers by the thresholds of :func:`verdict`.
 'holds'
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bert_theseus.backend import keras
+from bert_theseus.errors import InputError
 from bert_theseus.path_kernel import fixed, plots
 from bert_theseus.path_kernel.data import length, take
 from bert_theseus.path_kernel.machine import PathKernelMachine
@@ -30,7 +32,8 @@ from bert_theseus.path_kernel.optimizers import SGD, Adam
 from bert_theseus.path_kernel.result import PathKernel
 from bert_theseus.path_kernel.studies import additivity, deletion_test
 from bert_theseus.path_kernel.tangent import tangent_kernel
-from bert_theseus.results import Row
+from bert_theseus.path_kernel.titles import argument_table
+from bert_theseus.results import Row, replace_file
 
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -40,6 +43,8 @@ class Problem:
     """A model with data, for one seed.
 
     x, y: training examples; queries, answers: held-out ones; rate, steps: of full-batch SGD.
+    pictures: (height, width) if the inputs are pictures: the kernel is then studied as a whole.
+    texts: (text, label) of the training examples and the queries, if the inputs are texts.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Problem:
     answers: np.ndarray
     rate: float
     steps: int
+    pictures: tuple[int, int] | None = None
+    texts: list[tuple[str, str]] | None = None
     start: list[np.ndarray] = field(init=False)
     machine: PathKernelMachine = field(init=False)
     summed: PathKernelMachine = field(init=False)
@@ -96,6 +103,40 @@ class Report:
         return next(row.value for row in self.rows if row.name == name)
 
 
+class Finished:
+    """Parts of a script's run that are done, kept in ``parts.json`` for ``--resume``.
+
+    settings: all arguments; with ``resume`` the rest must be those of the interrupted run, else
+    :class:`InputError`.
+
+    >>> finished = Finished(Path("."), {"resume": False, "steps": 3})
+    >>> finished("one", lambda: {"x": 1.0})
+    {'x': 1.0}
+    >>> Finished(Path("."), {"resume": True, "steps": 3})("one", lambda: None)
+    {'x': 1.0}
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+        self.path, self.parts = Path(folder) / "parts.json", {}
+        self.settings = {k: str(v) for k, v in settings.items()
+                         if k not in ("resume", "output_dir", "seed")}
+        if settings["resume"] and self.path.is_file():
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            if kept["settings"] != self.settings:
+                raise InputError("the interrupted run had other settings", str(self.path),
+                                 "give the same arguments, or start without --resume")
+            self.parts = kept["parts"]
+
+    def __call__(self, key: str, make: Callable[[], dict]) -> dict:
+        """The part of that name, made now or taken from the interrupted run."""
+        if key not in self.parts:
+            self.parts[key] = make()
+            text = json.dumps({"settings": self.settings, "parts": self.parts}, default=float,
+                              ensure_ascii=False)
+            replace_file(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        return self.parts[key]
+
+
 def verdict(value: float, holds: float, approximately: float) -> str:
     """"holds" beyond the first threshold, "approximately" beyond the second, else "not"; larger
     is better if ``holds`` is the larger threshold, else smaller is.
@@ -112,6 +153,38 @@ def verdict(value: float, holds: float, approximately: float) -> str:
 def share(result: PathKernel) -> float:
     """Largest residual as a share of the largest change of an output."""
     return result.max_residual / float(np.abs(result.output - result.initial).max())
+
+
+def measure(problem: Problem, seed: int, folder: Path | None, top: int = 3) -> dict:
+    """All numbers of one seed; plots and tables of ``top`` examples if there is a ``folder``."""
+    (numbers, kept), slopes, tables = reconstructions(problem), None, {}
+    if folder:
+        plots.plot_reconstruction({k: kept[k] for k in ("left", "simpson", "Adam")},
+                                  folder / f"{problem.name}_reconstruction.png")
+    if problem.texts:
+        held, labels = problem.texts[len(problem.y):][:3], {label for _, label in problem.texts}
+        tables[problem.name] = argument_table(kept["simpson"], held, problem.texts, sorted(labels),
+                                              top)
+    if problem.pictures:
+        more, result, kernels = as_fixed_kernel(problem)
+        numbers.update(more)
+        numbers.update(leaving_out(problem, 10, 3, seed))
+        numbers.update(two_sets(problem))
+        if folder:
+            _draw(problem, result, kernels, folder, top)
+            slopes = step_sizes(problem, folder / f"{problem.name}_step_size.png")
+    return {"numbers": numbers, "slopes": slopes, "tables": tables}
+
+
+def _draw(problem, result, kernels, folder, top):
+    """α over training, top examples as pictures, the kernel at start, path and end."""
+    n, picture = len(problem.x), lambda x: x.reshape(-1, *problem.pictures)
+    plots.plot_alpha(result, n, folder / f"{problem.name}_alpha.png")
+    plots.plot_top_pictures(
+        result, range(n, n + 4), picture(_joined(problem.x, problem.queries)),
+        picture(problem.x), problem.y, folder / f"{problem.name}_top_examples.png", top)
+    plots.plot_kernels({k: v[:n] for k, v in kernels.items()}, problem.y,
+                       folder / f"{problem.name}_kernels.png")
 
 
 def reconstructions(problem: Problem, few: int = 20) -> tuple[dict, dict[str, PathKernel]]:

@@ -275,6 +275,8 @@ def test_exact_attention_equals_its_definition():
     (dict(query=np.ones((B, N, H, 3), "float32")), "queries have size 3"),
     (dict(query=np.ones((B, N, D), "float32")), "rank 3"),
     (dict(kernel="double_softmax", causal=True), "no causal"),
+    (dict(segment_ids=_segments(), causal=True), "contradicts segment_ids"),
+    (dict(query=np.ones((B, 7, H, D), "float32"), causal=True), "7 queries and 150 keys"),
     (dict(rotary=np.ones((1, N, D)), rotary_at="values"), "rotary_at is 'values'"),
     (dict(rotary=np.ones((1, N, D), "float32"), kernel="one_plus_cos"), "turn pairs"),
 ])

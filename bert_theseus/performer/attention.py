@@ -50,10 +50,12 @@ def favor_attention(query, key, value, projection=None, key_mask=None, causal=Fa
     >>> float(tf.reduce_mean(tf.abs(error))) < 0.05
     True
     """
-    kind = _kernel(kernel, causal or segment_ids is not None, rotary)
+    ordered = causal or segment_ids is not None
+    kind = _kernel(kernel, ordered, rotary)
     dtype = tf.convert_to_tensor(query).dtype
     query, key, value, projection, weight = _prepare(
         query, key, value, projection, key_mask, kind, kernel)
+    _check_order(query, key, ordered, causal and segment_ids is not None)
     query, key, query_angles, key_angles = _positions(
         query, key, rotary, rotary_at, kind, projection)
     multiplier = key.shape[-1]**-0.25 if scale else 1.0
@@ -148,6 +150,16 @@ def _kernel(name: str, causal: bool, rotary) -> Kernel:
         raise InputError(f"kernel {name!r} normalises each feature over the whole length, so it "
                          "has no causal and no rotary form", "kernel", "use 'favor' or 'elu'")
     return kernel
+
+
+def _check_order(query, key, ordered: bool, both: bool) -> None:
+    if both:
+        raise InputError("causal=True contradicts segment_ids", "causal",
+                         "leave one out: segment_ids are the UniLM mask")
+    lengths = query.shape[2], key.shape[2]
+    if ordered and None not in lengths and lengths[0] != lengths[1]:
+        raise InputError(f"{lengths[0]} queries and {lengths[1]} keys have no common order",
+                         "causal", "give both the same length, or use favor_step")
 
 
 def _prepare(query, key, value, projection, key_mask, kind: Kernel, name: str):

@@ -1,6 +1,6 @@
 """WoBERT (https://kexue.fm/archives/7758): the article's tables, characters beside words.
 
-    python scripts/wobert.py                                          demo, the shipped models
+    python scripts/wobert.py                                          demo, the shipped model
     python scripts/wobert.py --data_dir CLUE --task tnews iflytek     classification
     python scripts/wobert.py --data_dir CLUE --task cluener           entities, with char fallback
     python scripts/wobert.py --data_dir CLUE --bert_dir BERT --word_dir WOBERT --task tnews
@@ -24,8 +24,8 @@ from bert_theseus.wobert import WordTokenizer, convert_checkpoint, tokenizer_of
 
 # ---------------------------------------------------------------- settings
 parser = script.argument_parser(__doc__.split("\n")[0], "output/wobert", (1, 2, 3))
-parser.add_argument("--word_dir", help="a word model as published; default: the shipped one, or "
-                    "--bert_dir with --num_words words added")
+parser.add_argument("--word_dir", help="a word model as published; default: --bert_dir with "
+                    "--num_words words added")
 parser.add_argument("--task", nargs="+", help="default tnews iflytek; demo: the demo's")
 parser.add_argument("--model", default="bert", help="as in build_transformer_model")
 parser.add_argument("--num_words", type=int, default=20000)
@@ -48,9 +48,8 @@ def prepare(output):
     if args.data_dir is None:
         args.data_dir, args.task = str(demo.demo_task("output/demo", train=2000)), [demo.TASK]
         args.epochs, args.learning_rate, args.seed = min(args.epochs, 3), 5e-4, args.seed[:2]
+        args.num_words = min(args.num_words, 5000)
     chars, words = args.bert_dir or demo.shipped_model("tiny_zh"), args.word_dir
-    if words is None and args.bert_dir is None:
-        words = demo.shipped_model("tiny_wo")
     if words is None:
         words = convert_checkpoint(chars, output / "words", args.num_words,
                                    user_dict=args.user_dict)

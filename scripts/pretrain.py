@@ -129,8 +129,7 @@ def make_model(folder, tokenizer, output):
 def save_model(trainer, tokenizer, output):
     """OUTPUT_DIR/model as published, words included."""
     def write(beside):
-        save_bert(trainer.mlm.transformer, beside / "m", tokenizer,
-                  {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1})
+        save_bert(trainer.mlm.transformer, beside / "m", tokenizer)
         for path in (beside / "m").iterdir():
             path.rename(beside / path.name)
         (beside / "m").rmdir()

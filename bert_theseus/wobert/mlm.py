@@ -7,7 +7,9 @@ checkpoint is the published kind) are applied to the masked positions only:
     logits = (LayerNorm(gelu(W h + b)) at the masked positions) · embeddingᵀ + bias
 """
 
+import json
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -37,12 +39,21 @@ class MaskedLanguageModel:
                            "return_keras_model": False, **off, **overrides}
         self.transformer = build_transformer_model(checkpoint_path=checkpoint_path,
                                                    **self._arguments)
+        self._keep_dropout_in_config(config_path, overrides)
         layers, last = self.transformer.layers, self.transformer.num_hidden_layers - 1
         hidden = layers[f"Transformer-{last}-FeedForward-Norm"].output
         self.encoder = keras.Model(self.transformer.inputs, hidden)
         self.head = [layers["MLM-Dense"], layers["MLM-Norm"]]
         self.embedding, self.bias = layers["Embedding-Token"], layers["MLM-Bias"]
         self.weights = self.transformer.model.trainable_weights
+
+    def _keep_dropout_in_config(self, config_path, overrides) -> None:
+        """What is saved is fine-tuned with dropout: its config says the rates it came with."""
+        config = json.loads(Path(config_path).read_text(encoding="utf-8")) if config_path else {}
+        rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, **config,
+                 **overrides}
+        self.transformer.dropout_rate = rates["hidden_dropout_prob"]
+        self.transformer.attention_dropout_rate = rates["attention_probs_dropout_prob"]
 
     def logits(self, ids, positions, training: bool = False, causal: bool = False):
         """Logits [chosen, vocabulary] at ``positions`` of the flattened ids [batch, length].

@@ -123,7 +123,7 @@ def main() -> None:
     best = {name: min(values) for name, values in seconds.items()}
     ratios = {size: best["article"] / best[size] for size in MARKS}
     write_results(args.results / "kgclue_decode", 8802, {"rounds": args.rounds}, [], time.time() - begin,
-                  seconds=seconds, steps=steps, ratios=ratios, marks=MARKS,
+                  seconds_a_question=seconds, steps=steps, ratios=ratios, marks=MARKS,
                   same_answers=[sum(same), len(same)])
     print(format_table([("", "seconds a question", "times faster", "mark"),
                         ("article's way", f"{best['article']:.2f}", "1", ""), *(

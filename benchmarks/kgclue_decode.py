@@ -122,8 +122,8 @@ def main() -> None:
             same.append(answers[i if size > 1 else 0] == theirs)
     best = {name: min(values) for name, values in seconds.items()}
     ratios = {size: best["article"] / best[size] for size in MARKS}
-    write_results(args.results / "kgclue_decode", 8802, {"rounds": args.rounds}, [], time.time() - begin,
-                  seconds_a_question=seconds, steps=steps, ratios=ratios, marks=MARKS,
+    write_results(args.results / "kgclue_decode", 8802, {"rounds": args.rounds}, [],
+                  time.time() - begin, seconds_a_question=seconds, steps=steps, ratios=ratios, marks=MARKS,
                   same_answers=[sum(same), len(same)])
     print(format_table([("", "seconds a question", "times faster", "mark"),
                         ("article's way", f"{best['article']:.2f}", "1", ""), *(

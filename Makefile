@@ -17,13 +17,13 @@ $(READY): requirements.txt
 	touch $(READY)
 
 demo: $(READY)  ## set everything up and run BERT-of-Theseus to its table (about 5 minutes)
-	PYTHONPATH=. $(BIN)/python scripts/theseus.py --output_dir output/theseus
+	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/theseus.py --output_dir output/theseus
 
 test: $(READY)  ## the test suite, under 15 minutes on two cores
-	PYTHONPATH=. $(BIN)/python -m pytest -q
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -q
 
 benchmark: $(READY)  ## every speed and memory claim, ours beside the article's way
-	set -e; for program in benchmarks/*.py; do PYTHONPATH=. $(BIN)/python $$program; done
+	set -e; for program in benchmarks/*.py; do PYTHONPATH=$(CURDIR) $(BIN)/python $$program; done
 
 clean:  ## remove .venv, caches and output
 	rm -rf $(VENV) output build *.egg-info .pytest_cache .hypothesis

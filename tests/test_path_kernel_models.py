@@ -28,9 +28,15 @@ def jacobian_kernel(model, x):
 @pytest.fixture(autouse=True)
 def double():
     """Models of this file are built in float64."""
-    keras.backend.set_floatx("float64")
+    set_precision("float64")
     yield
-    keras.backend.set_floatx("float32")
+    set_precision("float32")
+
+
+def set_precision(dtype):
+    """Both, since a policy that was ever set (also "float32") overrides floatx."""
+    keras.backend.set_floatx(dtype)
+    keras.mixed_precision.set_global_policy(dtype)
 
 
 def words():
@@ -125,7 +131,7 @@ def test_dropout_adds_up_and_its_masks_are_dropout():
 
 def test_a_bert4keras_model_with_all_its_weights():
     """Embeddings, attention, layer norm, dropout in the attention: whatever bert4keras builds."""
-    keras.backend.set_floatx("float32")
+    set_precision("float32")
     from bert4keras.models import build_transformer_model
     keras.utils.set_random_seed(0)
     bert = build_transformer_model(

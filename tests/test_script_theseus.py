@@ -22,15 +22,15 @@ def run(monkeypatch, *arguments):
 
 
 def test_every_method_reaches_the_table_and_a_second_run_resumes(monkeypatch, capsys):
-    few = ["--train_examples", 64, "--epochs", 1, 1, 1, "--seed", 3, "--seed", 4,
+    few = ["--train_examples", 64, "--epochs", 1, 1, 1, "--seed", 3,
            "--successor_layers", 1, "--method", "theseus", "linear", "distillation"]
     run(monkeypatch, *few)
     first = json.loads(Path("output/theseus/results.json").read_text())
     rows = {(row["name"], row["metric"]): row for row in first["rows"]}
     for name in ("fine-tuned, all 6 layers", "fine-tuned, first 1 layers", "Theseus, 1 layers",
                  "Theseus (linear rate), 1 layers", "distilled, 1 layers"):
-        assert 0 <= rows[name, "accuracy"]["value"] <= 1 and rows[name, "accuracy"]["seeds"] == [3, 4]
-        assert rows[name, "test accuracy"]["std"] is not None
+        assert 0 <= rows[name, "accuracy"]["value"] <= 1 and rows[name, "accuracy"]["seeds"] == [3]
+        assert 0 <= rows[name, "test accuracy"]["value"] <= 1
     sizes = {name: row["value"] for (name, metric), row in rows.items() if metric == "parameters"}
     assert sizes["Theseus, 1 layers"] == sizes["fine-tuned, first 1 layers"] < sizes[
         "fine-tuned, all 6 layers"]

@@ -235,6 +235,7 @@ def test_distillation_loss_is_the_formula():
     soft = [r ** 0.5 / (r ** 0.5).sum(-1, keepdims=True) for r in (p, q)]
     divergence = (soft[0] * np.log(soft[0] / soft[1])).sum(-1).mean()
     expected = 0.7 * -np.log(q[np.arange(5), y]).mean() + 0.3 * 4 * divergence
+    x, y = tf.constant(x), tf.constant(y)
     model = distillation_model(teacher, student, temperature=2.0, alpha=0.3)
     model.compile("sgd", "sparse_categorical_crossentropy")
     assert model.compute_loss(x, y, model(x)).numpy() == pytest.approx(expected, rel=1e-5)

@@ -77,7 +77,7 @@ class DenseSite(Site):
     >>> from bert_theseus.backend import keras
     >>> layer = keras.layers.Dense(2); _ = layer.build((None, 3))
     >>> factor = Factor(tf.ones([1, 1, 3]), tf.ones([1, 1, 1, 2]))
-    >>> float(DenseSite(layer).pairwise(factor, factor, same=False))     # (1·1·3 + 1) · 2
+    >>> DenseSite(layer).pairwise(factor, factor, same=False).numpy().item()     # (1·1·3 + 1) · 2
     8.0
     """
 
@@ -111,7 +111,7 @@ class EmbeddingSite(Site):
     >>> from bert_theseus.backend import keras
     >>> layer = keras.layers.Embedding(9, 2); _ = layer.build(None)
     >>> one = lambda ids: Factor(tf.constant([ids]), tf.ones([1, 1, 2, 2]))
-    >>> float(EmbeddingSite(layer).pairwise(one([3, 4]), one([4, 4]), same=False))
+    >>> EmbeddingSite(layer).pairwise(one([3, 4]), one([4, 4]), same=False).numpy().item()
     4.0
     """
 

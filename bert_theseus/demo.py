@@ -36,7 +36,7 @@ PEOPLE = "赵钱孙李"
 LINES = 4
 MIN_LINKS, MAX_LINKS = 1, 3
 LAYERS, HIDDEN, HEADS = 6, 64, 4
-SETTINGS = {"maxlen": 32, "batch_size": 64, "learning_rate": 1e-3, "epochs": [7, 4, 2],
+SETTINGS = {"maxlen": 32, "batch_size": 64, "learning_rate": 1e-3, "epochs": [8, 5, 2],
             "successor_layers": [3]}
 """What a script sets when it runs on the demo."""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -7,7 +7,8 @@
 4. gather:   each bucket is sorted and appended to the file's columns, its objects compressed.
 
 Only the distinct strings of one field and a few chunks are ever in memory. The steps are numpy
-and zlib, which release Python's lock, hence threads.
+and zlib, which release Python's lock, hence threads. Scratch files are raw arrays: the head of an
+.npy file is read by ``ast``, which CPython before 3.11.8 cannot do in several threads at once.
 """
 
 import hashlib
@@ -102,7 +103,7 @@ class Build:
         one, two = fields.hashes(lines, field)
         values, first, inverse = np.unique(one, return_index=True, return_inverse=True)
         _refuse_collision(two[first][inverse] != two)
-        np.save(self._path(number, f"{field}.npy"), inverse.astype("uint32"))
+        inverse.astype("uint32").tofile(self._path(number, f"{field}.rows"))
         self._path(number, field).write_bytes(b"\n".join(lines.strings(field, first)))
         return np.stack([values, two[first]], 1)
 
@@ -195,7 +196,7 @@ class Build:
     def _line_ranks(self, chunk: Chunk, field: str, values: dict) -> np.ndarray:
         bounds = self.bounds[field]
         own = values[field][bounds[chunk.number]:bounds[chunk.number + 1]]
-        return own[np.load(self._path(chunk.number, f"{field}.npy"))]
+        return own[np.fromfile(self._path(chunk.number, f"{field}.rows"), "uint32")]
 
     def _scatter_chunk(self, chunk: Chunk):
         columns = [self._line_ranks(chunk, field, self.ranks) for field in FIELDS]
@@ -203,8 +204,8 @@ class Build:
         bucket = self.bucket_of[columns[0]]
         order = np.argsort(bucket, kind="stable")
         bounds = np.searchsorted(bucket[order], np.arange(self.buckets + 1))
-        np.save(self._path(chunk.number, "lines.npy"),
-                np.stack([column.astype("uint32")[order] for column in columns], 1))
+        np.stack([column.astype("uint32")[order] for column in columns], 1) \
+            .tofile(self._path(chunk.number, "lines"))
         path = self._path(chunk.number, "objects")
         texts = path.read_bytes().split(b"\n")
         order, offsets = order.tolist(), [0]
@@ -213,7 +214,7 @@ class Build:
                 file.write(b"".join([texts[row] + b"\n" for row in order[start:end]]))
                 offsets.append(file.tell())
         for field in FIELDS:
-            self._path(chunk.number, f"{field}.npy").unlink()
+            self._path(chunk.number, f"{field}.rows").unlink()
         self.report("lines dealt out", chunk.lines)
         return bounds, offsets
 
@@ -248,8 +249,9 @@ class Build:
     def _gather_bucket(self, bucket: int):
         lines, texts = [], []
         for chunk, (bounds, offsets) in zip(self.chunks, self.parts):
-            lines.append(np.load(self._path(chunk.number, "lines.npy"), mmap_mode="r")
-                         [bounds[bucket]:bounds[bucket + 1]])
+            start, end = bounds[bucket:bucket + 2].tolist()
+            lines.append(np.fromfile(self._path(chunk.number, "lines"), "uint32", 6 * (end - start),
+                                     offset=24 * start).reshape(-1, 6))
             with open(self._path(chunk.number, "objects"), "rb") as file:
                 file.seek(offsets[bucket])
                 texts += file.read(offsets[bucket + 1] - offsets[bucket]).split(b"\n")[:-1]

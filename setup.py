@@ -29,7 +29,7 @@ setup(
         "scikit-learn>=1.3",
     ],
     extras_require={
-        "wobert": ["rjieba>=0.2", "tokenizers>=0.20"],
+        "wobert": ["rjieba>=0.2", "tokenizers>=0.20", "rouge>=1.0", "nltk>=3.8"],
         "kgclue": ["starlette>=0.40", "uvicorn>=0.30"],
         "wgan": ["POT>=0.9.4", "scipy>=1.10"],
         "export": ["onnxruntime>=1.18", "tf2onnx>=1.16"],

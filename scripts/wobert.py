@@ -1,12 +1,13 @@
 """WoBERT (https://kexue.fm/archives/7758): the article's tables, characters beside words.
 
-    python scripts/wobert.py                                          demo, the shipped model
+    python scripts/wobert.py                                          demo, the shipped models
     python scripts/wobert.py --data_dir CLUE --task tnews iflytek     classification
     python scripts/wobert.py --data_dir CLUE --task cluener           entities, with char fallback
+    python scripts/wobert.py --data_dir CLUE --task csl               keywords or titles, written
     python scripts/wobert.py --data_dir CLUE --bert_dir BERT --word_dir WOBERT --task tnews
 
---bert_dir is a character model, --word_dir a word model as published; without --word_dir the words
-are added to --bert_dir as it is, which the article then pre-trains (scripts/pretrain.py). The speed
+--bert_dir is a character model, --word_dir a word model as published; with --bert_dir alone the
+words are added to it as it is, which the article then pre-trains (scripts/pretrain.py). The speed
 table is measured on the texts of the first task, tokenisation included.
 """
 
@@ -20,13 +21,16 @@ from bert_theseus.published import bar_plot, measured_row, table
 from bert_theseus.published.wobert import NUMBERS
 from bert_theseus.results import write_results
 from bert_theseus.training import fit
-from bert_theseus.wobert import WordTokenizer, convert_checkpoint, tokenizer_of
+from bert_theseus.wobert import WordTokenizer, convert_checkpoint, generation, tokenizer_of
+from bert_theseus.wobert.speed import speed_ups
 
 # ---------------------------------------------------------------- settings
 parser = script.argument_parser(__doc__.split("\n")[0], "output/wobert", (1, 2, 3))
-parser.add_argument("--word_dir", help="a word model as published; default: --bert_dir with "
-                    "--num_words words added")
+parser.add_argument("--word_dir", help="a word model as published; default: the shipped one, or "
+                    "--bert_dir with --num_words words added")
 parser.add_argument("--task", nargs="+", help="default tnews iflytek; demo: the demo's")
+parser.add_argument("--write", nargs="*", default=["csl"], metavar="TASK", help="tasks whose "
+                    "titles or keywords are to be written: rows of title and content, or CSL's")
 parser.add_argument("--model", default="bert", help="as in build_transformer_model")
 parser.add_argument("--num_words", type=int, default=20000)
 parser.add_argument("--user_dict", help="own words, in jieba's format")
@@ -37,6 +41,7 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch_size", type=int, default=32)
 parser.add_argument("--learning_rate", type=float, default=2e-5)
 parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--beams", type=int, nargs="+", default=[1, 2, 3], help="of --write tasks")
 parser.add_argument("--train_examples", type=int, help="use only so many, the first")
 parser.add_argument("--speed_texts", type=int, default=128, help="texts a length; 0 leaves it out")
 args = parser.parse_args()
@@ -44,16 +49,15 @@ args = parser.parse_args()
 
 # ---------------------------------------------------------------- data
 def prepare(output):
-    """Task folder and the two model folders; in the demo its data and the shipped models."""
+    """Task names and the two model folders; in the demo its data and the shipped models."""
     if args.data_dir is None:
         args.data_dir, args.task = str(demo.demo_task("output/demo", train=2000)), [demo.TASK]
         args.epochs, args.learning_rate, args.seed = min(args.epochs, 3), 5e-4, args.seed[:2]
-        args.num_words = min(args.num_words, 5000)
     chars, words = args.bert_dir or demo.shipped_model("tiny_zh"), args.word_dir
     if words is None:
-        words = convert_checkpoint(chars, output / "words", args.num_words,
-                                   user_dict=args.user_dict)
-    return {"BERT": chars, "WoBERT": words}
+        words = convert_checkpoint(chars, output / "words", args.num_words, user_dict=args.user_dict
+                                   ) if args.bert_dir else demo.shipped_model("tiny_wo")
+    return args.task or ["tnews", "iflytek"], {"BERT": chars, "WoBERT": words}
 
 
 def tokenizers(folders, task):
@@ -83,67 +87,74 @@ def build(task, folder):
 def measure_task(name, folders, output):
     """Rows of a task: dev metric of the best epoch, and seconds of training, over the seeds."""
     task = get_task(name, args.data_dir)
-    train, dev = task.load(args.data_dir, "train")[:args.train_examples], task.load(args.data_dir,
-                                                                                    "dev")
+    train, dev = (task.load(args.data_dir, split) for split in ("train", "dev"))
     rows = []
     for unit, (folder, tokenizer) in tokenizers(folders, task).items():
-        values, seconds = [], []
+        histories = []
         for seed in args.seed:
             set_seed(seed)
-            model = build(task, folder)
-            batches = Batches(task, train, tokenizer, args.maxlen, args.batch_size, seed=seed)
+            batches = Batches(task, train[:args.train_examples], tokenizer, args.maxlen,
+                              args.batch_size, seed=seed)
             held = Batches(task, dev, tokenizer, args.maxlen, args.batch_size, shuffle=False)
-            history = fit(model, batches, args.epochs, output / f"{name}-{unit}-{seed}",
-                          lambda model: evaluate(task, model, held), task.metric,
-                          resume=args.resume, name=f"{unit} {name} seed {seed}")
-            values.append(history.best)
-            seconds.append(history.seconds)
-        rows.append(measured_row(NUMBERS, unit, task.metric, values, args.seed, name))
-        rows.append(measured_row(NUMBERS, f"{unit}, training {name}", "seconds", seconds,
-                                 args.seed))
-        print(table(rows[-2:]))
+            histories.append(fit(build(task, folder), batches, args.epochs,
+                                 output / f"{name}-{unit}-{seed}",
+                                 lambda model: evaluate(task, model, held), task.metric,
+                                 resume=args.resume, name=f"{unit} {name} seed {seed}"))
+        rows.append(measured_row(NUMBERS, unit, task.metric, [h.best for h in histories],
+                                 args.seed, name))
+        rows.append(measured_row(NUMBERS, f"{unit}, training {name}", "seconds",
+                                 [h.seconds for h in histories], args.seed))
     return rows
+
+
+def measure_writing(name, folders, output):
+    """Rows of titles or keywords: Rouge and BLEU by beam size, of the epoch whose BLEU is best."""
+    train, dev = (generation.load_pairs(args.data_dir, name, split) for split in ("train", "dev"))
+    scores = {}
+    for unit, folder in folders.items():
+        for seed in args.seed:
+            set_seed(seed)
+            model = generation.build_generator(folder, args.model, args.learning_rate)
+            tokenizer = tokenizer_of(folder)
+            writer = generation.Writer(model, tokenizer)
+            fit(model, generation.pair_batches(train[:args.train_examples], tokenizer,
+                                               args.batch_size, seed), args.epochs,
+                output / f"{name}-{unit}-{seed}", lambda model: generation.measure(writer, dev),
+                "BLEU", resume=args.resume, name=f"{unit} {name} seed {seed}")
+            for beam in args.beams:
+                for metric, value in generation.measure(writer, dev, beam).items():
+                    scores.setdefault((f"{unit}, beam {beam}", metric), []).append(value)
+    return [measured_row(NUMBERS, unit, metric, values, args.seed, name)
+            for (unit, metric), values in scores.items()]
 
 
 def measure_speed(name, folders):
-    """Seconds characters take over seconds words take, tokenisation included, turn about."""
+    """Rows of the speed table: the models of a task read its dev texts, cut to length."""
+    def reader(folder):
+        model, tokenizer = build(task, folder), tokenizer_of(folder)
+        return lambda texts: predict_outputs(model, Batches(
+            task, [Example(text) for text in texts], tokenizer, 512, args.batch_size,
+            shuffle=False))
+
     task = get_task(name, args.data_dir)
-    text = "".join(example.text for example in task.load(args.data_dir, "dev"))
-    found = {unit: (build(task, folder), tokenizer) for unit, (folder, tokenizer) in
-             list(tokenizers(folders, task).items())[:2]}
-    rows = []
-    for length in (128, 256, 512):
-        examples = [Example(text[i * length % (len(text) - length):][:length])
-                    for i in range(args.speed_texts)]
-        ratios = []
-        for round_ in range(4):
-            seconds = {unit: seconds_of(task, model, examples, tokenizer)
-                       for unit, (model, tokenizer) in found.items()}
-            if round_:  # the first round traces
-                ratios.append(seconds["BERT"] / seconds["WoBERT"])
-        rows.append(measured_row(NUMBERS, "WoBERT", "speed-up", ratios,
-                                 setting=f"{length} characters"))
-        rows[-1].name = f"WoBERT, {length} characters"
-    return rows
-
-
-def seconds_of(task, model, examples, tokenizer):
-    began = time.perf_counter()
-    predict_outputs(model, Batches(task, examples, tokenizer, 512, args.batch_size, shuffle=False))
-    return time.perf_counter() - began
+    ratios = speed_ups(*map(reader, folders.values()),
+                       [example.text for example in task.load(args.data_dir, "dev")],
+                       args.speed_texts)
+    return [measured_row(NUMBERS, f"WoBERT, {length} characters", "speed-up", values)
+            for length, values in ratios.items()]
 
 
 # ---------------------------------------------------------------- run
 def main():
     began, output = time.time(), script.output_folder(args.output_dir)
-    folders = prepare(output)
-    names = args.task or ["tnews", "iflytek"]
-    rows = measure_speed(names[0], folders) if args.speed_texts else []
+    names, folders = prepare(output)
+    texts = [name for name in names if name not in args.write]
+    rows = measure_speed(texts[0], folders) if args.speed_texts and texts else []
     for name in names:
-        rows += measure_task(name, folders, output)
-    print(table(rows))
-    first = next((row for row in rows if row.metric in ("accuracy", "entity F1")), None)
-    bar_plot(rows, output / "quality.png", " / ".join(names), first and first.metric)
+        rows += (measure_task if name in texts else measure_writing)(name, folders, output)
+        print(table(rows))
+    scored = [row.metric for row in rows if row.metric not in ("speed-up", "seconds")]
+    bar_plot(rows, output / "quality.png", " / ".join(names), scored[0])
     write_results(output, 7758, script.settings(args), rows, time.time() - began)
 
 

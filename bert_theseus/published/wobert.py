@@ -22,7 +22,7 @@ NUMBERS = (
         ("BERT", "iflytek", 0.6031, _SOURCE), ("WoBERT", "iflytek", 0.6115, _SOURCE),
         ("WoBERT Plus", "iflytek", 0.6192, _README), ("BERT", "tnews", 0.5694, _SOURCE),
         ("WoBERT", "tnews", 0.5705, _SOURCE), ("WoBERT Plus", "tnews", 0.5820, _README))),
-    *(Published("WoBERT", "speed-up", value, _SOURCE, f"{length} characters")
+    *(Published(f"WoBERT, {length} characters", "speed-up", value, _SOURCE)
       for length, value in ((128, 1.16), (256, 1.22), (512, 1.28))),
     *(Published(f"{name}, beam {beam}", metric, value / 100, _SOURCE, setting)
       for setting, table in _TITLES.items() for (name, beam), values in table.items()

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import tensorflow as tf
 from bert_theseus.backend import K, set_seed
 from bert_theseus.backend._models import all_trainable, mapped_layers
 from bert_theseus.errors import InputError
+from bert_theseus.results import replace_folder
 
 log = logging.getLogger(__name__)
 
@@ -142,19 +142,25 @@ def save_bert(transformer, folder: str | os.PathLike, vocab, config: Mapping | N
     ['.data-00000-of-00001', '.index', '.json', '.txt']
     """
     folder = Path(folder)
+    refuse_strangers(folder)
+    replace_folder(folder, bert_writer(transformer, vocab, config))
+    return folder
+
+
+def bert_writer(transformer, vocab, config: Mapping | None = None) -> Callable[[Path], None]:
+    """The checks of :func:`save_bert`, and a function that writes its files into a folder."""
     settings = {**(config or {}), **published_config(transformer)}
     vocabulary = _vocabulary_bytes(vocab, transformer.vocab_size)
     mapping = _mapping(transformer)
     _refuse_unnamed_weights(transformer, mapping)
 
-    def write(beside: Path) -> None:
+    def write(folder: Path) -> None:
         text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-        (beside / CONFIG).write_text(text, encoding="utf-8")
-        (beside / VOCAB).write_bytes(vocabulary)
-        transformer.save_weights_as_checkpoint(str(beside / CHECKPOINT), mapping)
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        (folder / VOCAB).write_bytes(vocabulary)
+        transformer.save_weights_as_checkpoint(str(folder / CHECKPOINT), mapping)
 
-    _replace_folder(folder, write)
-    return folder
+    return write
 
 
 def published_config(transformer) -> dict:
@@ -372,26 +378,14 @@ def _checkpoint_of(folder: Path) -> str:
     return str(folder / name)
 
 
-def _replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """``write`` fills a folder beside, which then takes the name, and the old one's place."""
+def refuse_strangers(folder: Path, also: Iterable[str] = ()) -> None:
+    """InputError for a folder that holds other files than a model's (and those named)."""
     strangers = [path.name for path in folder.iterdir()
-                 if path.name not in (CONFIG, VOCAB) and not path.name.startswith(CHECKPOINT)
-                 ] if folder.is_dir() else []
+                 if path.name not in (CONFIG, VOCAB, *also)
+                 and not path.name.startswith(CHECKPOINT)] if folder.is_dir() else []
     if strangers:
         raise InputError(f"the folder holds other files ({', '.join(sorted(strangers)[:3])})",
                          str(folder), "give the model a folder of its own")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        write(beside)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(beside, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _first_line(error: Exception) -> str:

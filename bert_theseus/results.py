@@ -8,6 +8,7 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,3 +101,25 @@ def replace_file(path: str | os.PathLike, write: Callable[[Path], object]) -> No
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def replace_folder(folder: str | os.PathLike, write: Callable[[Path], object]) -> None:
+    """The same for a folder: ``write`` fills one beside, which then takes the name.
+
+    >>> replace_folder("notes", lambda beside: (beside / "one.txt").write_text("whole"))
+    >>> [path.name for path in Path("notes").iterdir()]
+    ['one.txt']
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        write(beside)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(beside, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -18,12 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from bert_theseus import demo, script, wobert
-from bert_theseus.checkpoint import bert_folder, save_bert
+from bert_theseus.checkpoint import bert_folder
 from bert_theseus.errors import InputError
 from bert_theseus.results import Row, write_results
 from bert_theseus.wobert import curves, warm_start
-from bert_theseus.wobert.records import fingerprint, read_index
-from bert_theseus.wobert.surgery import replace_folder
 
 # ---------------------------------------------------------------- settings
 parser = script.argument_parser(__doc__.split("\n")[0], "output/pretrain")
@@ -95,15 +93,12 @@ def make_tokenizer(folder, output):
 
 def make_records(tokenizer, output):
     """The corpus as shards; those of an earlier run if they are of the same corpus."""
-    packing = wobert.Packing(maxlen=args.maxlen, seed=args.seed[0])
     files = wobert.corpus_files(args.corpus or [])
     source = json.dumps([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
                         + [args.data_dir, DEMO])
-    words = wobert.Segmenter() if args.whole_word else None
-    index, wanted = read_index(output / "records"), fingerprint(
-        tokenizer, packing, words is not None, source)
-    if index is None or index["fingerprint"] != wanted:
-        index = wobert.write_records(output / "records", texts(), tokenizer, packing, words, source)
+    index = wobert.records_of(
+        output / "records", texts, tokenizer, wobert.Packing(maxlen=args.maxlen, seed=args.seed[0]),
+        wobert.Segmenter() if args.whole_word else None, source)
     print(f"{index['train']['documents']} documents, {index['train']['tokens']} tokens in "
           f"{index['train']['sequences']} sequences; held out: {index['unseen']['tokens']} tokens")
     return index
@@ -123,19 +118,6 @@ def make_model(folder, tokenizer, output):
     mlm.start_from(*warm_start.of_records(output / "records", tokenizer._vocab_size, hidden,
                                           args.maxlen))
     return mlm
-
-
-# ---------------------------------------------------------------- evaluator
-def save_model(trainer, tokenizer, output):
-    """OUTPUT_DIR/model as published, words included."""
-    def write(beside):
-        save_bert(trainer.mlm.transformer, beside / "m", tokenizer)
-        for path in (beside / "m").iterdir():
-            path.rename(beside / path.name)
-        (beside / "m").rmdir()
-        if isinstance(tokenizer, wobert.WordTokenizer):
-            tokenizer.save(beside)
-    replace_folder(output / "model", write)
 
 
 # ---------------------------------------------------------------- run
@@ -159,7 +141,8 @@ def main():
     if args.resume:
         trainer.restore()
     metrics = trainer.run(args.save_seconds, unseen_steps=max(recipe.steps // 10, 1),
-                          on_save=lambda t: save_model(t, tokenizer, output))
+                          on_save=lambda trainer: wobert.save_model(
+                              mlm.transformer, output / "model", tokenizer))
     last = metrics[-1]
     rows = [Row(f"held-out text, {args.unit}", name, [last[key]], seeds=args.seed[:1])
             for name, key in (("masked accuracy", "unseen_accuracy"), ("loss", "unseen_loss"))

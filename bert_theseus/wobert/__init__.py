@@ -16,9 +16,9 @@ from bert_theseus.wobert.masking import mask_tokens
 from bert_theseus.wobert.mlm import MaskedLanguageModel
 from bert_theseus.wobert.optimizer import AdamW, LearningRate
 from bert_theseus.wobert.pretraining import Pretrainer, Recipe
-from bert_theseus.wobert.records import Packing, batches, write_records
+from bert_theseus.wobert.records import Packing, batches, records_of, write_records
 from bert_theseus.wobert.segmentation import Segmenter, read_user_dict
-from bert_theseus.wobert.surgery import Coverage, convert_checkpoint, coverage
+from bert_theseus.wobert.surgery import Coverage, convert_checkpoint, coverage, save_model
 from bert_theseus.wobert.tokenizer import WordTokenizer, tokenizer_of
 from bert_theseus.wobert.vocabulary import (WordVocab, build_word_vocab, frequent_vocab,
                                             ordinary_ids, read_vocab)
@@ -27,4 +27,4 @@ __all__ = ["AdamW", "CharTokenizer", "Coverage", "LearningRate", "MaskedLanguage
            "Pretrainer", "Recipe", "Segmenter", "WordTokenizer", "WordVocab", "batches",
            "build_word_vocab", "convert_checkpoint", "corpus_files", "coverage", "documents",
            "frequent_vocab", "mask_tokens", "ordinary_ids", "read_user_dict", "read_vocab",
-           "task_texts", "tokenizer_of", "write_records"]
+           "records_of", "save_model", "task_texts", "tokenizer_of", "write_records"]

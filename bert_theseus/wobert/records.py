@@ -84,6 +84,16 @@ def write_records(folder: str | Path, texts: Iterable[str], tokenizer, packing: 
     return _finish(folder, counts, fingerprint(tokenizer, packing, words is not None, source))
 
 
+def records_of(folder: str | Path, texts: Callable[[], Iterable[str]], tokenizer,
+               packing: Packing, words=None, source: str = "") -> dict:
+    """The index of ``folder``: as it is if it was made from the same, else written anew."""
+    index = read_index(folder)
+    if index is None or index["fingerprint"] != fingerprint(tokenizer, packing, words is not None,
+                                                            source):
+        index = write_records(folder, texts(), tokenizer, packing, words, source)
+    return index
+
+
 def fingerprint(tokenizer, packing: Packing, marked: bool, source: str) -> str:
     """What the records depend on, as a hash."""
     parts = [sorted(tokenizer._token_dict.items(), key=lambda item: item[1]),

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bert_theseus.checkpoint import CHECKPOINT, CONFIG, bert_folder
+from bert_theseus.checkpoint import (CHECKPOINT, CONFIG, bert_folder, bert_writer,
+                                     refuse_strangers)
 from bert_theseus.errors import InputError
+from bert_theseus.results import replace_folder
 from bert_theseus.wobert.segmentation import read_user_dict
-from bert_theseus.wobert.tokenizer import WordTokenizer, tokenizer_of
+from bert_theseus.wobert.tokenizer import SETTINGS, WordTokenizer, tokenizer_of
 from bert_theseus.wobert.vocabulary import build_word_vocab, read_vocab
 
 log = logging.getLogger(__name__)
 TABLES = re.compile(r"(^|/)(word_embeddings|predictions/output_bias)$")
+FURTHER = SETTINGS, "checkpoint"  # files a word model's folder may hold beside a model's own
 _OPTIMIZER = re.compile(r"(adam_[mv]|lamb_[mv]|Adam(_1)?|beta[12]_power|global_step)$")
 
 
@@ -104,27 +106,22 @@ def _write(output: Path, config: dict, values: dict, tokenizer: WordTokenizer) -
         (beside / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n",
                                      encoding="utf-8")
 
+    refuse_strangers(output, FURTHER)
     replace_folder(output, write)
 
 
-def replace_folder(folder: Path, write) -> None:
-    """``write`` fills a folder beside, which then takes the place of ``folder``. A folder that
-    is there and is no model's is not touched: InputError."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise InputError("the folder holds other files", str(folder),
-                         "give the model a folder of its own")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}{e}") for e in ("", ".old"))
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        write(beside)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+def save_model(transformer, folder: str | os.PathLike, tokenizer) -> Path:
+    """Writes a bert4keras transformer as published, with its word tokenizer if it has one."""
+    folder, write_bert = Path(folder), bert_writer(transformer, tokenizer)
+
+    def write(beside: Path) -> None:
+        write_bert(beside)
+        if isinstance(tokenizer, WordTokenizer):
+            tokenizer.save(beside)
+
+    refuse_strangers(folder, FURTHER)
+    replace_folder(folder, write)
+    return folder
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from bert4keras.models import build_transformer_model
 from harness import assert_close, check_layer
 
 from bert_theseus.backend import keras, set_seed
+from bert_theseus.checkpoint import bert_folder, save_bert
 from bert_theseus.errors import InputError
 from bert_theseus.performer import (PerformerAttention, RedrawProjection,
                                     build_performer_model, check_token_ids)
@@ -139,6 +140,13 @@ def _copy(source, target):
         new.assign(old)
 
 
+def _sharpen(model):
+    """Makes attention far from uniform, so that ω matter."""
+    for weight in model.trainable_weights:
+        if "MultiHeadSelfAttention" in weight.name and "kernel" in weight.name:
+            weight.assign(weight * 8)
+
+
 @pytest.mark.parametrize("model, application", [
     ("bert", "encoder"), ("bert", "lm"), ("bert", "unilm"), ("roformer", "encoder"),
     ("roformer", "unilm")])
@@ -146,9 +154,7 @@ def test_with_many_features_it_approaches_the_exact_model(config_path, model, ap
     set_seed(0)
     one = dict(model=model, application=application, num_hidden_layers=1)
     exact = build_transformer_model(config_path, **one)
-    for weight in exact.trainable_weights:      # attention that is far from uniform
-        if "MultiHeadSelfAttention" in weight.name and "kernel" in weight.name:
-            weight.assign(weight * 8)
+    _sharpen(exact)
     segments = (np.arange(20) >= 8) * np.ones_like(IDS)
     inputs, errors = [tf.constant(IDS, tf.float32), tf.constant(segments, tf.float32)], []
     for m in (16, 2048):
@@ -192,6 +198,26 @@ def test_a_saved_model_and_its_weights_come_back_whole(config_path):
     whole = build_performer_model(config_path, hidden_act="relu", kernel="relu")
     whole.save("performer.h5")
     assert_close(keras.models.load_model("performer.h5")([IDS, ZEROS]), whole([IDS, ZEROS]))
+
+
+def test_a_published_folder_keeps_redrawn_projections_and_is_still_a_plain_bert(config_path):
+    bert = build_performer_model(config_path, num_features=24, return_keras_model=False)
+    _sharpen(bert.model)
+    for layer in (l for l in bert.layers.values() if isinstance(l, PerformerAttention)):
+        layer.projection.assign(layer.draw(99))
+    tokens = [f"t{i}" for i in range(50)]
+    paths = bert_folder(save_bert(bert, "saved", tokens))
+    twin = build_performer_model(paths.config_path, paths.checkpoint_path)
+    assert_close(twin([IDS, ZEROS]), bert.model([IDS, ZEROS]), 1e-6)
+    drawn = build_performer_model(paths.config_path, paths.checkpoint_path, projection_seed=0)
+    assert np.abs(drawn([IDS, ZEROS]) - bert.model([IDS, ZEROS])).max() > 1e-3
+    plain = build_transformer_model(paths.config_path, paths.checkpoint_path)
+    for ours, theirs in zip(twin.trainable_weights, plain.trainable_weights):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(InputError, match=r"expects \[32, 8\], the checkpoint holds \[24, 8\]"):
+        build_performer_model(paths.config_path, paths.checkpoint_path, num_features=32)
+    elu = build_performer_model(paths.config_path, paths.checkpoint_path, kernel="elu")
+    assert len(elu.weights) == len(plain.weights)
 
 
 def test_redraw_follows_steps_and_repeats_itself():

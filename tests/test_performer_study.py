@@ -11,9 +11,13 @@ import tensorflow as tf
 from bert4keras.models import build_transformer_model
 from harness import assert_close
 
+from bert_theseus import demo
 from bert_theseus.backend import keras
+from bert_theseus.checkpoint import bert_folder
+from bert_theseus.clue import Example, get_task
 from bert_theseus.errors import InputError
-from bert_theseus.performer import build_performer_model, cost, softmax_attention, study
+from bert_theseus.performer import build_performer_model, cost, data, softmax_attention, study
+from bert_theseus.performer.journal import Journal
 
 SCRIPT = str(Path(__file__).parents[1] / "scripts" / "performer.py")
 CONFIG = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -93,28 +97,50 @@ def test_copied_weights_are_all_that_training_changes(tmp_path):
 
 
 def test_recovery_takes_exactly_the_steps_asked_for():
-    class Counting:
-        steps = 0
-
-        def train_on_batch(self, inputs, labels):
-            self.steps += 1
+    seen = []
 
     class Three:
         def epoch(self, number):
-            return iter([(number, i) for i in range(3)])
-    assert study.recover(Counting(), Three(), [0, 2, 2, 7], lambda m: m.steps) == [0, 2, 2, 7]
+            return [(number, i) for i in range(3)]
+    values = study.recover(seen.append, Three(), [0, 2, 2, 7], lambda: len(seen))
+    assert values == [0, 2, 2, 7]
+    assert seen == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+
+
+def test_a_joined_document_says_its_label_most_of_the_time():
+    short = [Example(letter * 5, label=letter) for letter in "abc"]
+    documents = data.joined(short, count=200, characters=600, seed=1, share=0.4)
+    assert {len(d.text) for d in documents} == {600} and {d.label for d in documents} == set("abc")
+    own = np.mean([d.text.count(d.label) / 600 for d in documents])
+    assert own == pytest.approx(0.4 + 0.6 / 3, abs=0.01)
+    again = data.joined(short, count=200, characters=600, seed=1, share=0.4)
+    assert [d.text for d in again] == [d.text for d in documents]
+
+
+def test_a_vocabulary_beyond_the_model_is_one_line(tmp_path):
+    task = get_task(demo.TASK, demo.demo_task(tmp_path, train=3, dev=2, test=1))
+    folder = demo.demo_bert(tmp_path / "bert", num_layers=1)
+    config = json.loads(Path(folder, "bert_config.json").read_text())
+    Path(folder, "bert_config.json").write_text(json.dumps(config | {"vocab_size": 6}))
+    with pytest.raises(InputError, match="is none of 0 … 5"):
+        data.checked_batches(task, task.load(tmp_path, "dev"), bert_folder(folder), 32, 2, False, 0)
 
 
 def test_a_journal_of_other_settings_is_refused(tmp_path):
     path = tmp_path / "journal.json"
-    study.Journal(path, False, {"m": 8, "task": "tnews"}).cell("a", lambda: [1, "x"])
-    assert study.Journal(path, True, {"m": 8, "task": "tnews"}).cell("a", None) == [1, "x"]
-    assert study.Journal(path, False, {"m": 9}).cell("a", lambda: 2) == 2
+    first = Journal(path, False, {"m": 8, "task": "tnews"})
+    first.measure("a", lambda: [("x", "ms", 1.0), ("y", "ms", 3.0)])
+    first.measure("b", lambda: [("x", "ms", 2.0)])
+    again = Journal(path, True, {"m": 8, "task": "tnews"})
+    for cell in "ab":
+        again.measure(cell, None)
+    assert again.rows == first.rows == {("x", "ms"): [1.0, 2.0], ("y", "ms"): [3.0]}
+    assert Journal(path, False, {"m": 9}).cell("a", lambda: 2) == 2
     with pytest.raises(InputError, match=r"other settings \(m\)"):
-        study.Journal(path, True, {"m": 10})
+        Journal(path, True, {"m": 10})
     path.write_text("no")
     with pytest.raises(InputError, match="no JSON"):
-        study.Journal(path, True, {})
+        Journal(path, True, {})
 
 
 def _run(monkeypatch, *arguments):

@@ -17,6 +17,8 @@ from bert4keras.models import (BERT, LM_Mask, RoFormer, UniLM_Mask, build_transf
 from bert_theseus.checkpoint import load_checked
 from bert_theseus.errors import InputError
 from bert_theseus.performer.layer import PerformerAttention
+from bert_theseus.performer.saving import (add_projections, assign_projections,
+                                           read_projections)
 
 MODELS = {"bert": BERT, "roberta": BERT, "roformer": RoFormer}
 
@@ -25,7 +27,7 @@ def build_performer_model(config_path, checkpoint_path=None, model: str = "bert"
                           num_features: int | None = None, kernel: str = "favor",
                           causal: bool = False, performer_layers: Sequence[int] | None = None,
                           attention: str = "linear", crossover: int | None = None,
-                          projection: str = "orthogonal", projection_seed: int = 0,
+                          projection: str = "orthogonal", projection_seed: int | None = None,
                           rotary_at: str = "features", application: str = "encoder",
                           return_keras_model: bool = True, **kwargs):
     """bert4keras' ``build_transformer_model`` with linear attention.
@@ -34,8 +36,10 @@ def build_performer_model(config_path, checkpoint_path=None, model: str = "bert"
     model:             "bert", "roberta" or "roformer"
     causal:            causal attention without a language model's head; with one it is
                        ``application="lm"``; ``application="unilm"`` is the UniLM mask
+    num_features:      ω per head; default those of the checkpoint, else 4 · head size
     performer_layers:  indices of the blocks that get linear attention, default all
-    projection_seed:   block i draws its ω from projection_seed + i
+    projection_seed:   block i draws its ω from projection_seed + i. Default: the ω that the
+                       checkpoint of a Performer holds, drawn from 0 + i where there are none
     The other options are those of :class:`PerformerAttention`, or of bert4keras.
     Returns a Keras model, or the bert4keras transformer. Raises InputError for bad sizes, names,
     masks that contradict each other, and models whose positions live in the attention matrix.
@@ -49,6 +53,10 @@ def build_performer_model(config_path, checkpoint_path=None, model: str = "bert"
     'PerformerAttention'
     """
     config = _read_config(config_path, kwargs)
+    saved = {} if checkpoint_path is None or projection_seed is not None else (
+        read_projections(checkpoint_path))
+    if num_features is None and saved:
+        num_features = len(saved[min(saved)])
     options = {"num_features": num_features, "kernel": kernel, "attention": attention,
                "crossover": crossover, "projection": projection, "rotary_at": rotary_at}
     if causal and application == "unilm":
@@ -58,10 +66,11 @@ def build_performer_model(config_path, checkpoint_path=None, model: str = "bert"
         base = type("CausalPerformer", (LM_Mask, base), {})
     transformer = build_transformer_model(
         config_path, model=base, application=application, return_keras_model=False,
-        performer_options=options, projection_seed=projection_seed,
+        performer_options=options, projection_seed=projection_seed or 0,
         performer_layers=_chosen(performer_layers, config["num_hidden_layers"]), **kwargs)
     if checkpoint_path is not None:
         load_checked(transformer, checkpoint_path)
+        assign_projections(transformer, saved, checkpoint_path)
     return transformer.model if return_keras_model else transformer
 
 
@@ -102,6 +111,11 @@ class _Exchange:
                       causal=isinstance(self, LM_Mask))
         inputs, arguments = self._mask_of_layer(inputs, arguments)
         return super().apply(inputs, PerformerAttention, arguments, **kwargs)
+
+    def save_weights_as_checkpoint(self, filename, mapping=None, dtype=None):
+        """As in bert4keras, and the projections: see saving.py."""
+        super().save_weights_as_checkpoint(filename, mapping, dtype)
+        add_projections(self, filename)
 
     def _mask_of_layer(self, inputs, arguments):
         """Takes the [length, length] mask out; UniLM gets the segment ids in its place."""

@@ -1,15 +1,23 @@
-"""Pictures of a Performer study, drawn from its rows: error, recovery, time by length."""
+"""Pictures of a Performer study, drawn from its rows: error, recovery, training, time by length."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bert_theseus.performer.kernels import KERNELS
 from bert_theseus.results import Row, replace_file
 
 _ERROR = re.compile(r"(.+?), (.+), m = (\d+)$")
-_RECOVERY = re.compile(r"exchanged, m = (\d+), after (\d+) % of the steps$")
+_RECOVERY = re.compile(r"(not exchanged|exchanged, m = \d+), after (\d+) % of the steps$")
+_TRAINING = re.compile(rf"(.+), (exact|{'|'.join(KERNELS)})$")
 _HIGHEST = 5        # relative errors above are useless, and of no use to see
 _LENGTH = re.compile(r"(linear|exact) block, length (\d+)$")
+
+
+def draw(rows: Sequence[Row], folder: Path) -> None:
+    """One picture a part, and one a task in training; a part that was left out has none."""
+    for plot in (error_plot, recovery_plot, training_plots, length_plot):
+        plot(rows, folder)
 
 
 def error_plot(rows: Sequence[Row], folder: Path) -> None:
@@ -34,20 +42,36 @@ def error_plot(rows: Sequence[Row], folder: Path) -> None:
 
 
 def recovery_plot(rows: Sequence[Row], folder: Path) -> None:
-    """Accuracy after the exchange against further training: ``exchange.png``."""
-    found = [(tuple(map(int, m.groups())), row) for row in rows
-             if (m := _RECOVERY.match(row.name))]
+    """Accuracy after the exchange, and without one, against further training: ``exchange.png``."""
+    found = [(m.groups(), row) for row in rows if (m := _RECOVERY.match(row.name))]
     if not found:
         return
     figure, (axis,) = _panels(1)
-    for m in dict.fromkeys(groups[0] for groups, _ in found):
-        _line(axis, [(g[1], row) for g, row in found if g[0] == m], f"m = {m}", 100)
-    exact = next(row for row in rows if row.name == "fine-tuned, exact")
-    axis.axhline(100 * exact.value, color="gray", ls="--", label="before the exchange")
+    for name in dict.fromkeys(groups[0] for groups, _ in found):
+        points = [(int(g[1]), row) for g, row in found if g[0] == name]
+        _line(axis, points, name, 100, **({} if "=" in name else {"color": "gray", "ls": "--"}))
     axis.set(xlabel="further training, % of the fine-tuning steps", ylabel="accuracy (%)",
              title="Attention exchanged in a fine-tuned model")
     axis.legend(frameon=False, fontsize=8)
     replace_file(folder / "exchange.png", figure.savefig)
+
+
+def training_plots(rows: Sequence[Row], folder: Path) -> None:
+    """Accuracy and time of each kernel, one picture a task: ``training-TASK.png``."""
+    from matplotlib.figure import Figure
+    found = [(m.groups(), row) for row in rows if (m := _TRAINING.match(row.name))]
+    for task in dict.fromkeys(groups[0] for groups, _ in found):
+        kernels = list(dict.fromkeys(g[1] for g, _ in found if g[0] == task))
+        figure = Figure(figsize=(8, 1.3 + 0.35 * len(kernels)), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axis, metric, scale in zip(panels, ("accuracy", "ms a step"), (100, 1)):
+            chosen = [row for g, row in found if g[0] == task and row.metric == metric]
+            axis.barh(kernels, [scale * row.value for row in chosen], 0.6, capsize=3,
+                      xerr=[scale * (row.std or 0) for row in chosen])
+            axis.set_xlabel("accuracy, % of dev" if scale == 100 else metric)
+        panels[0].invert_yaxis()
+        figure.suptitle(f"Same start, {task}")
+        replace_file(folder / f"training-{task.replace(' ', '-')}.png", figure.savefig)
 
 
 def length_plot(rows: Sequence[Row], folder: Path) -> None:
@@ -72,11 +96,11 @@ def _panels(count: int):
     return figure, figure.subplots(1, count, squeeze=False, sharey=True)[0]
 
 
-def _line(axis, points, label: str, scale: float = 1) -> None:
+def _line(axis, points, label: str, scale: float = 1, **style) -> None:
     points = sorted(points, key=lambda point: point[0])
-    axis.errorbar([x for x, _ in points], [scale * row.value for _, row in points],
-                  [scale * min(row.std or 0, 0.9 * row.value) for _, row in points], marker="o", ms=4, capsize=3,
-                  label=label)
+    deviations = [scale * min(row.std or 0, 0.9 * row.value) for _, row in points]
+    axis.errorbar([x for x, _ in points], [scale * row.value for _, row in points], deviations,
+                  marker="o", ms=4, capsize=3, label=label, **style)
     axis.grid(alpha=0.3)
 
 

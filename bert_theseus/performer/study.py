@@ -7,9 +7,7 @@ For queries and keys of a trained model the sum of exponentials is dominated by 
 handful of features rarely points their way: that is where the error stays.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +16,6 @@ from bert_theseus.backend import keras
 from bert_theseus.errors import InputError
 from bert_theseus.performer.attention import favor_attention, softmax_attention
 from bert_theseus.performer.projection import gaussian_projection, orthogonal_projection
-from bert_theseus.results import replace_file
 
 WAYS = ("orthogonal", "independent", "equal-probability norms", "trigonometric")
 
@@ -93,10 +90,11 @@ def copy_weights(source, target) -> None:
         weight.assign(value)
 
 
-def recover(model, batches, stops: Sequence[int], evaluate: Callable) -> list[float]:
-    """Trains a compiled model on and evaluates after each number of steps in ``stops``.
+def recover(step: Callable, batches, stops: Sequence[int], evaluate: Callable) -> list[float]:
+    """Trains on and evaluates after each number of steps in ``stops``: the values of ``evaluate()``.
 
-    batches: ``epoch(number)`` gives (inputs, labels); ``stops`` rise, and 0 is before any step.
+    step: ``step(batch)`` trains on one batch. batches: ``epoch(number)`` gives the batches of an
+    epoch. ``stops`` rise, and 0 is before any step.
     """
     values, done, epoch = [], 0, 0
     source = iter(())
@@ -104,47 +102,9 @@ def recover(model, batches, stops: Sequence[int], evaluate: Callable) -> list[fl
         while done < stop:
             batch = next(source, None)
             if batch is None:
-                source, epoch = batches.epoch(epoch), epoch + 1
+                source, epoch = iter(batches.epoch(epoch)), epoch + 1
                 continue
-            model.train_on_batch(*batch)
+            step(batch)
             done += 1
-        values.append(evaluate(model))
+        values.append(evaluate())
     return values
-
-
-class Journal:
-    """Finished cells of a study in one JSON file: an interrupted study goes on where it stopped.
-
-    settings: what a cell depends on; a journal of other settings is refused. Without ``resume``
-    the study starts again.
-
-    >>> Journal("cells.json", resume=False, settings={"m": 8}).cell("error", lambda: 0.5)
-    0.5
-    >>> Journal("cells.json", resume=True, settings={"m": 8}).cell("error", lambda: 1 / 0)
-    0.5
-    """
-
-    def __init__(self, path, resume: bool, settings: dict):
-        self.path = Path(path)
-        self.settings = json.loads(json.dumps(settings))
-        self.cells = self._read() if resume and self.path.exists() else {}
-
-    def cell(self, name: str, compute: Callable):
-        """The cell's value (anything JSON can carry), computed if it is not there yet."""
-        if name not in self.cells:
-            self.cells[name] = compute()
-            text = json.dumps({"settings": self.settings, "cells": self.cells}, indent=1)
-            replace_file(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
-        return self.cells[name]
-
-    def _read(self) -> dict:
-        try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError("the journal is no JSON", str(self.path), "delete it") from None
-        old, new = record["settings"], self.settings
-        if old != new:
-            other = sorted(k for k in old.keys() | new if old.get(k) != new.get(k))
-            raise InputError(f"the journal is of other settings ({', '.join(other)})",
-                             str(self.path), "use another --output_dir, or leave --resume out")
-        return record["cells"]

@@ -18,9 +18,9 @@ from bert_theseus.checkpoint import bert_folder, load_bert
 from bert_theseus.clue import get_task
 from bert_theseus.demo import shipped_model
 from bert_theseus.errors import InputError
-from bert_theseus.path_kernel import PathKernelMachine, SGD, experiments, sentences, titles
+from bert_theseus.path_kernel import (PathKernelMachine, SGD, experiments, plots, report, sentences,
+                                      statements, titles)
 from bert_theseus.path_kernel.data import take
-from bert_theseus.published import format_table, table
 from bert_theseus.results import write_results
 from bert4keras.tokenizers import Tokenizer
 
@@ -43,40 +43,29 @@ parser.add_argument("--batch_size", type=int, default=64, help="tnews")
 parser.add_argument("--top", type=int, default=3, help="examples shown for and against")
 
 
-def main() -> None:
-    args, start = parser.parse_args(), time.time()
-    folder = script.output_folder(args.output_dir)
-    report = experiments.Report()
-    finished = experiments.Finished(folder, script.settings(args))
-    if args.task == "tnews":
-        explain_titles(args, report, finished)
-    for name in ("digits", "sentences"):
-        if args.task in ("demo", name):
-            run_demo(name, args, folder, report, finished)
-    show(report)
-    path = write_results(folder, 8009, script.settings(args), report.rows, time.time() - start,
-                         claims=report.claims, **report.tables)
-    print(f"\n{path}, plots beside it; {time.time() - start:.0f} s")
+def given(value, default):
+    """An option's value, or the default of the task at hand."""
+    return default if value is None else value
 
 
-# ---- data and models -------------------------------------------------------------------------
+# ---- demo: data and models ---------------------------------------------------------------------
 
 def digits(args, seed: int) -> experiments.Problem:
     """8 × 8 pictures, two layers, 10 classes."""
     from sklearn.datasets import load_digits
     x, y = load_digits(return_X_y=True)
-    order, n = np.random.default_rng(seed).permutation(len(x)), args.train_examples or 300
+    order, n = np.random.default_rng(seed).permutation(len(x)), given(args.train_examples, 300)
     x, y = (x[order] / 8 - 1).astype("float32"), y[order]
     set_seed(seed)
     model = keras.Sequential([keras.layers.Dense(64, "tanh", input_shape=(64,)),
                               keras.layers.Dense(10)])
     return experiments.Problem("digits", model, x[:n], y[:n], x[n:n + 200], y[n:n + 200],
-                               args.learning_rate or 0.2, args.steps, pictures=(8, 8))
+                               given(args.learning_rate, 0.2), args.steps, pictures=(8, 8))
 
 
 def short_texts(args, seed: int) -> experiments.Problem:
     """Characters → mean of their embeddings → a hidden layer → 2 classes."""
-    n, layers = args.train_examples or 300, keras.layers
+    n, layers = given(args.train_examples, 300), keras.layers
     texts, y = sentences.sentences(n + 50, seed)
     x = sentences.encode(texts)
     set_seed(seed)
@@ -85,90 +74,76 @@ def short_texts(args, seed: int) -> experiments.Problem:
         layers.Embedding(words, 16, normal, mask_zero=True, input_length=x.shape[1]),
         layers.GlobalAveragePooling1D(), layers.Dense(32, "tanh"), layers.Dense(2)])
     return experiments.Problem("sentences", model, x[:n], y[:n], x[n:], y[n:],
-                               args.learning_rate or 0.7, 3 * args.steps,
+                               given(args.learning_rate, 0.7), 3 * args.steps,
                                texts=[*zip(texts, map(str, y))])
 
 
-# ---- demo: the article's statements ------------------------------------------------------------
+# ---- tnews: data, model, table of arguments ------------------------------------------------------
 
-def run_demo(name: str, args, folder, report, finished) -> None:
-    """All measurements of one problem over the seeds, plots of the first seed."""
-    make, made = {"digits": digits, "sentences": short_texts}[name], []
-
-    def one(seed):
-        problem = make(args, seed)
-        made.append(problem.sharing(made[0]) if made else problem)
-        plots = folder if seed == args.seed[0] else None
-        return experiments.measure(made[-1], seed, plots, args.top)
-    parts = [finished(f"{name}, seed {seed}", lambda: one(seed)) for seed in args.seed]
-    report.add(name, [part["numbers"] for part in parts], args.seed)
-    report.tables.update(parts[0]["tables"])
-    experiments.claims(report, name, parts[0]["slopes"])
-
-
-# ---- tnews -------------------------------------------------------------------------------------
-
-def explain_titles(args, report: experiments.Report, finished) -> None:
-    """Trains on titles and lists, for held-out ones, the titles that argue for and against."""
-    if not args.data_dir:
-        raise InputError("no data", "--data_dir", "name a folder that holds tnews/train.json")
-    folder = args.bert_dir or shipped_model("tiny_zh")
-    task, tokenizer = get_task("tnews", args.data_dir), Tokenizer(bert_folder(folder).dict_path)
-    bert = load_bert(folder, return_keras_model=True)
-    parts = [finished(f"tnews, seed {seed}",
-                      lambda: explain_once(args, seed, task, tokenizer, bert))
-             for seed in args.seed]
-    report.add("tnews", [part["numbers"] for part in parts], args.seed)
-    report.tables["titles"] = parts[0]["titles"]
-
-
-def explain_once(args, seed, task, tokenizer, bert):
-    """One training: numbers, and the table of the held-out titles."""
+def explain_titles(args, seed: int, task, folder: str, picture) -> dict:
+    """One training: its numbers, and the titles for and against held-out ones."""
     set_seed(seed)
-    count, rows = args.train_examples or (200 if args.all_parameters else 10_000), args.queries
-    rng, parts = np.random.default_rng(seed), []
+    tokenizer = Tokenizer(bert_folder(folder).dict_path)
+    bert, rng = load_bert(folder, return_keras_model=True), np.random.default_rng(seed)
+    count = given(args.train_examples, 200 if args.all_parameters else 10_000)
+    parts, inputs = [], []
     for split, size in (("train", count), ("dev", 200 if args.all_parameters else 2000)):
         examples = task.load(args.data_dir, split)
         parts.append([examples[i] for i in rng.permutation(len(examples))[:size]])
-    x, held = (titles.tokenised([e.text for e in part], tokenizer, args.maxlen) for part in parts)
+        inputs.append(titles.tokenised([e.text for e in parts[-1]], tokenizer, args.maxlen))
     y, answers = (np.array([task.label_id(e.label) for e in part]) for part in parts)
     if args.all_parameters:
-        model, rate = titles.with_head(bert, len(task.labels)), args.learning_rate or 0.01
+        model, rate, kernel = titles.with_head(bert, len(task.labels)), 0.01, None
     else:
-        x, held = titles.standardised(bert, x, held, progress("features"))
-        model = keras.Sequential([keras.layers.Dense(len(task.labels), input_shape=x.shape[1:])])
-        rate = args.learning_rate or 0.1
-    start, machine = model.get_weights(), PathKernelMachine(model, experiments.LOGITS)
-    result = machine.fit(x, y, take(held, slice(0, rows)), SGD(rate), args.epochs, args.batch_size,
-                         seed=seed, quadrature="simpson", on_step=progress("training"))
-    accuracy = np.mean(model.predict(held, 256, verbose=0).argmax(1) == answers)
-    model.set_weights(start)
+        inputs = titles.standardised(bert, *inputs, progress("features"))
+        model, rate, kernel = titles.last_layer(inputs[0], len(task.labels)), 0.1, "mean"
+    result = PathKernelMachine(model, experiments.LOGITS).fit(
+        inputs[0], y, take(inputs[1], slice(0, args.queries)),
+        SGD(given(args.learning_rate, rate)), args.epochs, args.batch_size, "simpson", kernel,
+        seed=seed, on_step=progress("training"))
+    plots.plot_reconstruction({"simpson": result}, picture)
+    right = model.predict(inputs[1], 256, verbose=0).argmax(1) == answers
+    what = "all parameters" if args.all_parameters else "last layer"
     name = lambda label: task.descriptions.get(label, label)  # noqa: E731
-    pairs = [[(e.text, name(e.label)) for e in part] for part in parts]
-    numbers = {f"accuracy | {count} titles": accuracy,
-               "residual / change | simpson": experiments.share(result),
-               "examples | carry 90 % of a query": result.support().mean()}
-    return {"numbers": numbers, "titles": titles.argument_table(
-        result, pairs[1][:rows], pairs[0], [*map(name, task.labels)], args.top)}
+    train, held = ([(e.text, name(e.label)) for e in part] for part in parts)
+    return {"numbers": titles.numbers_of(result, y, right.mean(), what, args.top),
+            "table": titles.argument_table(result, held[:args.queries], train,
+                                           [*map(name, task.labels)], args.top)}
 
-
-# ---- output ----------------------------------------------------------------------------------
 
 def progress(name: str):
     """An ``on_step`` that draws Keras' bar."""
     bars = {}
-    bar = lambda of: bars.setdefault(of, keras.utils.Progbar(of, unit_name=name))  # noqa: E731
-    return lambda done, of: bar(of).update(done)
+    return lambda done, of: bars.setdefault(of, keras.utils.Progbar(of, unit_name=name)).update(
+        done)
 
 
-def show(report: experiments.Report) -> None:
-    """Tables on the screen: what was measured, the article's statements, top examples."""
-    print("\n" + table(report.rows))
-    if report.claims:
-        print("\n" + format_table([("the article says", "verdict", "measured")] + [
-            (c["statement"], c["verdict"], c["numbers"]) for c in report.claims]))
-    for name, cells in report.tables.items():
-        print(f"\n{name}\n" + format_table(cells))
+# ---- run -----------------------------------------------------------------------------------------
+
+def main() -> None:
+    args, start = parser.parse_args(), time.time()
+    folder = script.output_folder(args.output_dir)
+    found, finished = report.Report(), report.Finished(folder, script.settings(args))
+    for name, make in (("digits", digits), ("sentences", short_texts)):
+        if args.task in ("demo", name):
+            experiments.study(name, lambda seed: make(args, seed), args.seed, folder, found,
+                              finished, args.top)
+    if args.task == "tnews":
+        if not args.data_dir:
+            raise InputError("no data", "--data_dir", "name a folder that holds tnews/train.json")
+        task, bert = get_task("tnews", args.data_dir), args.bert_dir or shipped_model("tiny_zh")
+        parts = [finished(f"tnews, seed {seed}", lambda: explain_titles(
+            args, seed, task, bert, folder / f"tnews_reconstruction_seed{seed}.png"))
+            for seed in args.seed]
+        found.add("tnews", [part["numbers"] for part in parts], args.seed)
+        found.tables["titles"] = parts[0]["table"]
+        if not args.all_parameters:
+            statements.add_convex(found, "tnews")
+    print(found.text())
+    found.write_tables(folder)
+    path = write_results(folder, 8009, script.settings(args), found.rows, time.time() - start,
+                         claims=found.claims)
+    print(f"\n{path}, tables and plots beside it; {time.time() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from bert_theseus.errors import InputError
 from bert_theseus.path_kernel import Adam, PathKernelMachine, SGD, tangent_kernel
 from bert_theseus.path_kernel.contraction import contract, prefers_matrices
 from bert_theseus.path_kernel.recording import example_seeds, recorded
-from bert_theseus.path_kernel.signals import Signals
+from bert_theseus.path_kernel.signals import Signals, cheapest
 from bert_theseus.path_kernel.sites import DenseSite, Factor
 
 L = keras.layers
 IDS = np.random.default_rng(0).integers(0, 9, (4, 5))
+X = np.random.default_rng(1).normal(size=(4, 4))
 
 
 def jacobian_kernel(model, x):
@@ -45,8 +46,7 @@ def words():
 
 
 MODELS = {
-    "dense": (lambda: keras.Sequential([L.Dense(5, "tanh", input_shape=(4,)), L.Dense(3)]),
-              np.random.default_rng(1).normal(size=(4, 4))),
+    "dense": (lambda: keras.Sequential([L.Dense(5, "tanh", input_shape=(4,)), L.Dense(3)]), X),
     "embedding, layer norm, softmax": (words, IDS),
     "convolution": (lambda: keras.Sequential(
         [L.Conv1D(3, 2, input_shape=(5, 2)), L.Flatten(), L.Dense(2, use_bias=False)]),
@@ -161,55 +161,100 @@ def test_softmax_in_the_model_has_the_loss_gradient_of_its_probabilities():
     np.testing.assert_allclose(result.contributions, products, rtol=1e-6, atol=1e-12)
 
 
-def refused(what, *arguments, model=None, loss="mse", **options):
+def fit_one_unit(*arguments, model=None, loss="mse", method="auto", **options):
+    """A fit of a model of one unit (or the one given) on four examples (or the arguments given)."""
     model = model or keras.Sequential([L.Dense(1, input_shape=(4,))])
-    x = MODELS["dense"][1]
-    arguments = arguments or (x, x[:, 0], x)
+    arguments = arguments or (X, X[:, 0], X)
+    return PathKernelMachine(model, loss, method=method).fit(*arguments, **options)
+
+
+BAD = {
+    r"shape \(4, 3\) does not fit": dict(arguments=(X, X[:, 0], X[:, :3])),
+    r"inputs \['a', 'b'\] for a model with": dict(arguments=({"a": X, "b": X}, X[:, 0], X)),
+    "arrays are empty": dict(arguments=(X, X[:, 0], X[:0])),
+    r"\(2,\) targets for 4 examples": dict(arguments=(X, X[:2, 0], X)),
+    "cannot take the targets": dict(arguments=(np.tile(X, [20, 1]), 5 * (np.arange(80) == 79), X),
+                                    loss="sparse_categorical_crossentropy"),
+    "no gradient": dict(loss=lambda y, f: tf.cast(tf.argmax(f, -1), tf.float64)),
+    "the loss has no gradient: it is zero": dict(loss=lambda y, f: tf.reduce_sum(f * 0, -1)),
+    "one number for the whole batch": dict(loss=lambda y, f: tf.reduce_mean(f)),
+    "unknown loss": dict(loss="no such loss"),
+    "unknown quadrature": dict(quadrature="trapezoid"),
+    "unknown kernel": dict(kernel="diagonal"),
+    "optimizer 'rmsprop'": dict(optimizer="rmsprop"),
+    "clipnorm": dict(optimizer="clipped"),
+    "epochs is 0": dict(epochs=0),
+    r"\(3,\) weights for 4 examples": dict(sample_weight=np.ones(3)),
+    "unknown method": dict(method="magic"),
+    "snapshots need plain SGD": dict(optimizer="adam", snapshots=2),
+    "lower the learning rate": dict(optimizer=1e200, epochs=9),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_refused_in_one_line(what):
+    options = dict(BAD[what])
+    if options.get("optimizer") == "clipped":
+        options["optimizer"] = keras.optimizers.SGD(0.1, clipnorm=1.0)
     with pytest.raises(InputError, match=what) as error:
-        PathKernelMachine(model, loss, **options.pop("machine", {})).fit(*arguments, **options)
+        fit_one_unit(*options.pop("arguments", ()), **options)
     assert "\n" not in str(error.value)
 
 
-def test_bad_input_is_refused_in_one_line():
-    x = MODELS["dense"][1]
-    refused(r"shape \(4, 3\) does not fit", x, x[:, 0], x[:, :3])
-    refused("4 examples", x, x[:2, 0], x)
-    refused("no gradient", loss=lambda y, f: tf.cast(tf.argmax(f, -1), tf.float64))
-    refused("no gradient", loss=lambda y, f: tf.reduce_sum(tf.round(f), -1) * 0)
-    refused("one number for the whole batch", loss=lambda y, f: tf.reduce_mean(f))
-    refused("unknown loss", loss="no such loss")
-    refused("unknown quadrature", quadrature="trapezoid")
-    refused("unknown kernel", kernel="diagonal")
-    refused("optimizer 'rmsprop'", optimizer="rmsprop")
-    refused("clipnorm", optimizer=keras.optimizers.SGD(0.1, clipnorm=1.0))
-    refused("epochs is 0", epochs=0)
-    refused("unknown method", machine={"method": "magic"})
-    refused("snapshots need plain SGD", optimizer="adam", snapshots=2)
-    refused("lower the learning rate", optimizer=1e200, epochs=9)
+def between(layer):
+    """A small network with ``layer`` in its middle."""
+    return keras.Sequential([L.Dense(3, input_shape=(4,)), layer, L.Dense(1)])
 
 
-def test_models_whose_examples_depend_on_each_other_are_refused():
-    def sequential(layer):
-        return keras.Sequential([L.Dense(3, input_shape=(4,)), layer, L.Dense(1)])
-    norm = L.BatchNormalization()
-    refused("batch normalisation in training mode", model=sequential(norm))
-    norm.trainable = False
-    x = MODELS["dense"][1]
-    result = PathKernelMachine(sequential(norm), "mse").fit(x, x[:, 0], x, 0.01, 2, None)
-    assert result.max_residual < 0.01
-    refused("depends on the others", model=sequential(L.Lambda(
-        lambda h: h - tf.reduce_mean(h, 0))))
-    refused("random numbers", model=sequential(L.GaussianNoise(1.0)))
-    refused("losses of its own", model=sequential(L.Dense(2, kernel_regularizer="l2")))
-    model = sequential(L.Flatten())
+DEPENDENT = {
+    "batch normalisation in training mode": lambda: between(L.BatchNormalization()),
+    "depends on the others": lambda: between(L.Lambda(lambda h: h - tf.reduce_mean(h, 0))),
+    "random numbers": lambda: between(L.GaussianNoise(1.0)),
+    "losses of its own": lambda: between(L.Dense(2, kernel_regularizer="l2")),
+}
+
+
+@pytest.mark.parametrize("what", DEPENDENT)
+def test_models_whose_examples_depend_on_each_other_are_refused(what):
+    with pytest.raises(InputError, match=what) as error:
+        fit_one_unit(model=DEPENDENT[what]())
+    assert "\n" not in str(error.value)
+
+
+def test_frozen_batch_normalisation_is_fine_and_a_frozen_model_is_not():
+    norm = L.BatchNormalization(trainable=False)
+    model = between(norm)
+    assert fit_one_unit(model=model, optimizer=0.01, epochs=2, batch_size=None).max_residual < 0.01
     model.trainable = False
-    refused("no trainable weights", model=model)
+    with pytest.raises(InputError, match="no trainable weights"):
+        fit_one_unit(model=model)
+
+
+def test_forward_products_are_chosen_where_they_cost_less_and_agree():
+    """A convolution's example gradients cost several forward products: few queries take these."""
+    model = MODELS["convolution"][0]()
+    x, start = MODELS["convolution"][1], model.get_weights()
+    assert cheapest(model, "auto", 2, every_output=False) == "forward"           # 2 · 2 outputs
+    assert cheapest(model, "auto", 3, every_output=False) == "auto"
+    assert cheapest(model, "auto", 3, every_output=True) == "forward"            # 2 gradients each
+    assert cheapest(model, "vectorized", 1, every_output=False) == "vectorized"
+    assert cheapest(MODELS["recurrent"][0](), "auto", 1, every_output=False) == "auto"
+    assert cheapest(MODELS["dense"][0](), "auto", 1, every_output=False) == "auto"
+    results = []
+    for method in ("auto", "vectorized"):
+        model.set_weights(start)
+        results.append(fit_one_unit(x, x[:, 0], x[:2], model=model, method=method, optimizer=0.1,
+                                    epochs=2, batch_size=2))
+    np.testing.assert_allclose(results[0].contributions, results[1].contributions, atol=1e-12)
+    with pytest.raises(InputError, match="loop of a recurrent layer"):
+        Signals(MODELS["recurrent"][0](), method="forward")
 
 
 def test_a_job_too_large_is_refused_before_it_starts():
     model = keras.Sequential([L.Dense(1, input_shape=(4,))])
     start = model.get_weights()
-    refused(r"needs about .* GiB and 0.00 GiB are allowed", model=model, memory_limit=1000)
+    with pytest.raises(InputError, match="needs about .* GiB and 0.00 GiB are allowed"):
+        fit_one_unit(model=model, memory_limit=1000)
     np.testing.assert_array_equal(model.get_weights()[0], start[0])
     with pytest.raises(InputError, match="fewer queries"):
         tangent_kernel(model, MODELS["dense"][1], memory_limit=10)

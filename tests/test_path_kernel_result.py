@@ -5,11 +5,13 @@ import pytest
 
 from bert_theseus.backend import keras
 from bert_theseus.errors import InputError
-from bert_theseus.path_kernel import (PathKernel, PathKernelMachine, SGD, additivity, deletion_test,
-                                      explained, fixed_alpha, fixed_outputs,
+from bert_theseus.path_kernel import (Deletion, PathKernel, PathKernelMachine, SGD, additivity,
+                                      deletion_test, explained, fixed_alpha, fixed_outputs,
                                       support_vector_machine)
 from bert_theseus.path_kernel.optimizers import as_optimizer
+from bert_theseus.path_kernel.report import Finished, Report
 from bert_theseus.path_kernel.sentences import encode, sentences
+from bert_theseus.path_kernel.statements import add_statements
 
 
 def result_of(contributions, **fields):
@@ -68,8 +70,14 @@ OPTIONS = dict(optimizer=SGD(0.02), epochs=30, batch_size=None)
 def test_training_without_the_top_examples_changes_more(problem):
     machine, start, x, y = problem
     test = deletion_test(machine, start, x, y, x[:2] * 0.2, n=4, draws=3, **OPTIONS)
-    assert test.ratio > 1.2
+    assert test.ratio > 1.2 and test.strict_ratio > 1 and test.ahead > 0.5
     assert np.all(test.top < 0) and np.corrcoef(test.top, test.predicted)[0, 1] > 0
+
+
+def test_deletion_ratios_are_those_of_their_own_draws():
+    test = Deletion(top=np.array([-2.0, 4.0]), predicted=np.zeros(2),
+                    random=np.array([[1.0, -3.0], [0.0, 0.0]]), alike=np.full((2, 3), -2.0))
+    assert (test.ratio, test.strict_ratio, test.ahead) == (3.0, 1.5, 0.75)
 
 
 def test_leaving_out_all_but_one_is_training_on_one(problem):
@@ -151,7 +159,6 @@ def test_sentences_mean_what_their_label_says():
 
 
 def test_finished_parts_are_taken_over_unless_the_settings_changed(tmp_path):
-    from bert_theseus.path_kernel.experiments import Finished
     settings = {"resume": False, "output_dir": "a", "seed": [1], "steps": 3}
     Finished(tmp_path, settings)("one", lambda: {"x": np.float32(1.5)})
     again = Finished(tmp_path, {**settings, "resume": True, "seed": [1, 2]})
@@ -159,3 +166,21 @@ def test_finished_parts_are_taken_over_unless_the_settings_changed(tmp_path):
     assert Finished(tmp_path, settings)("one", lambda: {"x": 2.0}) == {"x": 2.0}
     with pytest.raises(InputError, match="other settings"):
         Finished(tmp_path, {**settings, "resume": True, "steps": 4})
+
+
+def test_statements_are_judged_by_the_means_of_the_rows():
+    report = Report()
+    rows = {"full batch, left": 0.5, "full batch, simpson": 0.1, "mini-batches, left": 1.0}
+    seeds = [{f"residual / change | {k}": v for k, v in {**rows, "mini-batches, simpson": s}.items()}
+             for s in (1e-5, 1e-3)]
+    report.add("all", seeds, seeds=[1, 2])
+    add_statements(report, "all", slopes=None)
+    assert [c["verdict"] for c in report.claims] == ["not", "holds"]
+    assert "5.1e-04 (Simpson)" in report.claims[1]["numbers"]
+    assert report.claims[1]["numbers"] in report.text() and "not" in report.text()
+
+
+def test_tables_of_examples_are_written_as_markdown(tmp_path):
+    report = Report(tables={"titles": [("text", "label"), ("好吃", "1")]})
+    report.write_tables(tmp_path)
+    assert (tmp_path / "titles.md").read_text(encoding="utf-8").split("\n")[2].startswith("| 好吃 |")

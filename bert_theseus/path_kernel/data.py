@@ -20,7 +20,7 @@ def as_inputs(x, model: keras.Model, where: str):
     """
     arrays = tf.nest.map_structure(np.asarray, x if isinstance(x, (list, tuple, dict))
                                    and _many(model, x) else np.asarray(x))
-    flat, wanted = tf.nest.flatten(arrays), _wanted(model, arrays)
+    flat, wanted = tf.nest.flatten(arrays), _wanted(model, arrays, where)
     if len(flat) != len(wanted):
         raise InputError(f"{len(flat)} arrays for a model with {len(wanted)} inputs", where,
                          "give one array for every input")
@@ -35,13 +35,15 @@ def _many(model, x):
     return isinstance(x, dict) or len(model.inputs or x) > 1
 
 
-def _wanted(model, arrays):
+def _wanted(model, arrays, where):
     if not model.inputs:                                     # a subclassed model: its call knows
         return [None] * len(tf.nest.flatten(arrays))
     if isinstance(arrays, dict):
-        symbols = {name.split(":")[0]: i for i, name in enumerate(model.input_names)}
-        return [model.inputs[symbols[name]] if name in symbols else None
-                for name in sorted(arrays)]
+        symbols = dict(zip(model.input_names, model.inputs))
+        if set(arrays) != set(symbols):
+            raise InputError(f"inputs {sorted(arrays)} for a model with inputs {sorted(symbols)}",
+                             where, "give one array for every input, by its name")
+        return [symbols[name] for name in sorted(arrays)]
     return model.inputs
 
 

@@ -1,21 +1,18 @@
-"""The article's statements, each put to a measurement on one training problem.
+"""Measurements on one training problem: a model with data, fitted in every way the room knows.
 
-    statement                                             measured as
+    what                                                  measured as
     f_T = f_0 + Σ_i ∫ a K dt, exact as the rate → 0       slope of the residual over the rate
-    stochastic gradients: the path is noisy, rest stands  residual with mini-batches
+    stochastic gradients, momentum, decay, Adam           residual beside the change
     α depends weakly on x                                 contributions explained by K ᾱ
+    K is a matrix for vector outputs                      its part that is no multiple of 1
     SGD ≈ SVM                                             labels of an SVM on the path kernel
-    gradient products find the explaining examples        deletion of the top examples
+    gradient products find the explaining examples        training without the top examples
     incremental learning: add terms                       residual of two fits joined
-    (a reader) two data sets' kernels add up              deviation of training on both
+    two data sets' kernels add up                         deviation of training on both
 
-Verdicts come from the numbers by the thresholds of :func:`verdict`.
-
->>> verdict(0.99, holds=0.95, approximately=0.7)
-'holds'
+``statements`` turns the numbers into verdicts.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +26,16 @@ from bert_theseus.path_kernel import fixed, plots
 from bert_theseus.path_kernel.data import length, take
 from bert_theseus.path_kernel.machine import PathKernelMachine
 from bert_theseus.path_kernel.optimizers import SGD, Adam
+from bert_theseus.path_kernel.report import Finished, Report
 from bert_theseus.path_kernel.result import PathKernel
+from bert_theseus.path_kernel.statements import add_statements
 from bert_theseus.path_kernel.studies import additivity, deletion_test
 from bert_theseus.path_kernel.tangent import tangent_kernel
 from bert_theseus.path_kernel.titles import argument_table
-from bert_theseus.results import Row, replace_file
 
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+FEW = 10
+"""Queries of the measurements that need many fits."""
 
 
 @dataclass
@@ -62,6 +62,9 @@ class Problem:
     summed: PathKernelMachine = field(init=False)
 
     def __post_init__(self):
+        if len(self.y) < 50 or len(self.answers) < FEW:
+            raise InputError(f"{len(self.y)} training examples and {len(self.answers)} queries",
+                             self.name, f"give at least 50, and leave {FEW} queries")
         self.start, self.machine = self.model.get_weights(), PathKernelMachine(self.model, LOGITS)
         self.summed = PathKernelMachine(self.model, LOGITS, reduction="sum")
 
@@ -79,84 +82,31 @@ class Problem:
             optimizer or SGD(self.rate), epochs or self.steps, batch_size, **options)
 
 
-@dataclass
-class Report:
-    """Rows (one value a seed), claims and further tables of a script."""
-
-    rows: list[Row] = field(default_factory=list)
-    claims: list[dict] = field(default_factory=list)
-    tables: dict[str, list] = field(default_factory=dict)
-
-    def add(self, name: str, measured: Sequence[Mapping[str, float]], seeds) -> None:
-        """A row for each key of ``measured``, a mapping a seed: {"metric | what": value}."""
-        for key in measured[0]:
-            metric, what = key.split(" | ")
-            values = [m[key] for m in measured]
-            self.rows.append(Row(f"{name}: {what}", metric, values, seeds=seeds))
-
-    def claim(self, statement: str, verdict_: str, numbers: str) -> None:
-        """One statement of the article with its verdict."""
-        self.claims.append({"statement": statement, "verdict": verdict_, "numbers": numbers})
-
-    def mean(self, name: str) -> float:
-        """Mean of the row of that name."""
-        return next(row.value for row in self.rows if row.name == name)
-
-
-class Finished:
-    """Parts of a script's run that are done, kept in ``parts.json`` for ``--resume``.
-
-    settings: all arguments; with ``resume`` the rest must be those of the interrupted run, else
-    :class:`InputError`.
-
-    >>> finished = Finished(Path("."), {"resume": False, "steps": 3})
-    >>> finished("one", lambda: {"x": 1.0})
-    {'x': 1.0}
-    >>> Finished(Path("."), {"resume": True, "steps": 3})("one", lambda: None)
-    {'x': 1.0}
-    """
-
-    def __init__(self, folder: Path, settings: Mapping[str, Any]):
-        self.path, self.parts = Path(folder) / "parts.json", {}
-        self.settings = {k: str(v) for k, v in settings.items()
-                         if k not in ("resume", "output_dir", "seed")}
-        if settings["resume"] and self.path.is_file():
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            if kept["settings"] != self.settings:
-                raise InputError("the interrupted run had other settings", str(self.path),
-                                 "give the same arguments, or start without --resume")
-            self.parts = kept["parts"]
-
-    def __call__(self, key: str, make: Callable[[], dict]) -> dict:
-        """The part of that name, made now or taken from the interrupted run."""
-        if key not in self.parts:
-            self.parts[key] = make()
-            text = json.dumps({"settings": self.settings, "parts": self.parts}, default=float,
-                              ensure_ascii=False)
-            replace_file(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
-        return self.parts[key]
-
-
-def verdict(value: float, holds: float, approximately: float) -> str:
-    """"holds" beyond the first threshold, "approximately" beyond the second, else "not"; larger
-    is better if ``holds`` is the larger threshold, else smaller is.
-
-    >>> verdict(0.5, holds=0.1, approximately=0.3)
-    'not'
-    """
-    sign = 1 if holds >= approximately else -1
-    if sign * value >= sign * holds:
-        return "holds"
-    return "approximately" if sign * value >= sign * approximately else "not"
-
-
 def share(result: PathKernel) -> float:
     """Largest residual as a share of the largest change of an output."""
     return result.max_residual / float(np.abs(result.output - result.initial).max())
 
 
+def study(name: str, make: Callable[[int], Problem], seeds: Sequence[int], folder: Path,
+          report: Report, finished: Finished, top: int = 3) -> None:
+    """All measurements of ``make(seed)`` into the report, plots of the first seed into the folder.
+
+    The model of the first seed, which is compiled, serves the others with their own weights.
+    """
+    made: list[Problem] = []
+
+    def one(seed):
+        problem = make(seed)
+        made.append(problem.sharing(made[0]) if made else problem)
+        return measure(made[-1], seed, folder if seed == seeds[0] else None, top)
+    parts = [finished(f"{name}, seed {seed}", lambda seed=seed: one(seed)) for seed in seeds]
+    report.add(name, [part["numbers"] for part in parts], seeds)
+    report.tables.update(parts[0]["tables"])
+    add_statements(report, name, parts[0]["slopes"])
+
+
 def measure(problem: Problem, seed: int, folder: Path | None, top: int = 3) -> dict:
-    """All numbers of one seed; plots and tables of ``top`` examples if there is a ``folder``."""
+    """All numbers of one seed; plots if there is a ``folder``."""
     (numbers, kept), slopes, tables = reconstructions(problem), None, {}
     if folder:
         plots.plot_reconstruction({k: kept[k] for k in ("left", "simpson", "Adam")},
@@ -167,9 +117,8 @@ def measure(problem: Problem, seed: int, folder: Path | None, top: int = 3) -> d
                                               top)
     if problem.pictures:
         more, result, kernels = as_fixed_kernel(problem)
-        numbers.update(more)
-        numbers.update(leaving_out(problem, 10, 3, seed))
-        numbers.update(two_sets(problem))
+        numbers.update({**more, **matrix_share(problem), **leaving_out(problem, 5, seed),
+                        **two_sets(problem)})
         if folder:
             _draw(problem, result, kernels, folder, top)
             slopes = step_sizes(problem, folder / f"{problem.name}_step_size.png")
@@ -181,43 +130,41 @@ def _draw(problem, result, kernels, folder, top):
     n, picture = len(problem.x), lambda x: x.reshape(-1, *problem.pictures)
     plots.plot_alpha(result, n, folder / f"{problem.name}_alpha.png")
     plots.plot_top_pictures(
-        result, range(n, n + 4), picture(_joined(problem.x, problem.queries)),
+        result, range(n, n + 4), picture(np.concatenate([problem.x, problem.queries])),
         picture(problem.x), problem.y, folder / f"{problem.name}_top_examples.png", top)
     plots.plot_kernels({k: v[:n] for k, v in kernels.items()}, problem.y,
                        folder / f"{problem.name}_kernels.png")
 
 
-def reconstructions(problem: Problem, few: int = 20) -> tuple[dict, dict[str, PathKernel]]:
-    """Residual / change of a few queries for rules and optimizers."""
-    rows = slice(0, few)
-    queries, measured, kept = take(problem.queries, rows), {}, {}
+def reconstructions(problem: Problem) -> tuple[dict, dict[str, PathKernel]]:
+    """Residual / change of a few queries for rules and optimizers, and the network's accuracy."""
+    queries, measured, kept = take(problem.queries, slice(0, FEW)), {}, {}
     for rule in ("left", "midpoint", "simpson"):
         kept[rule] = problem.fit(queries, quadrature=rule)
         measured[f"residual / change | full batch, {rule}"] = share(kept[rule])
-    epochs = max(1, problem.steps // 10)
-    batch = -(-length(problem.x) // 10)
+    right = problem.model.predict(problem.queries, verbose=0).argmax(1) == problem.answers
+    measured["accuracy | network"] = float(np.mean(right))
+    epochs, batch = max(1, problem.steps // 10), -(-length(problem.x) // 10)
     for name, optimizer in (("mini-batches", SGD(problem.rate)),
                             ("momentum 0.9", SGD(problem.rate / 10, 0.9)),
                             ("momentum and l2", SGD(problem.rate / 10, 0.9, l2=1e-3)),
                             ("Adam", Adam(3e-3))):
-        result = problem.fit(queries, optimizer=optimizer, epochs=epochs, batch_size=batch,
-                             quadrature="simpson")
-        measured[f"residual / change | {name}, simpson"] = share(result)
-        kept[name] = result
-    noisy = problem.fit(queries, epochs=epochs, batch_size=batch)
-    measured["residual / change | mini-batches, left"] = share(noisy)
+        kept[name] = problem.fit(queries, optimizer, epochs, batch, quadrature="simpson")
+        measured[f"residual / change | {name}, simpson"] = share(kept[name])
+    measured["residual / change | mini-batches, left"] = share(
+        problem.fit(queries, epochs=epochs, batch_size=batch))
     measured["examples | carry 90 % of a query"] = float(kept["simpson"].support().mean())
     return measured, kept
 
 
-def step_sizes(problem: Problem, path: Path, few: int = 20) -> dict[str, float]:
+def step_sizes(problem: Problem, path: Path) -> dict[str, float]:
     """Slope of the residual over the learning rate, steps × rate fixed; plots it.
 
     The network is rebuilt in float64: Simpson's residual is below float32's rounding.
     """
     model = keras.models.clone_model(problem.model, clone_function=_in_float64)
     model.set_weights(problem.start)
-    machine, queries = PathKernelMachine(model, LOGITS), take(problem.queries, slice(0, few))
+    machine, queries = PathKernelMachine(model, LOGITS), take(problem.queries, slice(0, FEW))
     steps = np.array([1, 2, 4]) * max(5, problem.steps // 8)
     rates, residuals = 0.5 * problem.rate * steps[0] / steps, {}
     for rule in ("left", "midpoint", "simpson"):
@@ -240,31 +187,32 @@ def as_fixed_kernel(problem: Problem) -> tuple[dict, PathKernel, dict[str, np.nd
     Returns (numbers, the fit with the training examples and the queries as queries, kernels).
     """
     n = length(problem.x)
-    everything = _joined(problem.x, problem.queries)
+    everything = np.concatenate([problem.x, problem.queries])
     problem.model.set_weights(problem.start)
     kernels = {"start": tangent_kernel(problem.model, everything, problem.x, True).mean(-1)}
     result = problem.fit(everything, kernel="mean", snapshots=20)
     kernels["path"] = result.kernel
     kernels["end"] = tangent_kernel(problem.model, everything, problem.x, True).mean(-1)
-    network, train, held = result.output.argmax(1), slice(0, n), slice(n, None)
+    train, held = slice(0, n), slice(n, None)
     alpha = fixed.fixed_alpha(result, train)
-    own = fixed.fixed_outputs(result, alpha, held).argmax(1)
-    measured = {"accuracy | network": np.mean(network[held] == problem.answers),
-                "accuracy | path kernel, α without x": np.mean(own == problem.answers),
-                "agreement | path kernel, α without x": np.mean(own == network[held])}
+    labels = {"path kernel, α(x) of the article": result.reconstruction[held].argmax(1),
+              "path kernel, one α for all x": fixed.fixed_outputs(result, alpha, held).argmax(1)}
+    measured = {}
     for name, kernel in {**kernels, "RBF": _rbf(everything, problem.x)}.items():
-        labels, support = fixed.support_vector_machine(kernel[train], problem.y, kernel[held], 10.0)
-        measured[f"accuracy | SVM, {name} kernel"] = np.mean(labels == problem.answers)
-        measured[f"agreement | SVM, {name} kernel"] = np.mean(labels == network[held])
+        labels[f"SVM, {name} kernel"], support = fixed.support_vector_machine(
+            kernel[train], problem.y, kernel[held], 10.0)
         if name == "path":
-            measured["examples | support vectors, path kernel"] = float(len(support))
-    measured["explained | contributions by α without x"] = fixed.explained(result, alpha, held)
+            measured["examples | support vectors, path kernel"] = len(support)
+    network = result.output[held].argmax(1)
+    for name, found in labels.items():
+        measured[f"accuracy | {name}"] = np.mean(found == problem.answers)
+        measured[f"agreement | {name}"] = np.mean(found == network)
+    sums = result.contributions[held].sum(1)
+    measured["explained | contributions by one α for all x"] = fixed.explained(result, alpha, held)
     measured["spread / size | α over x, median"] = fixed.alpha_spread(result)
+    measured["spread / spread | β over x, beside the sum"] = (
+        result.beta[held].std(0).mean() / sums.std(0).mean())
     return {key: float(value) for key, value in measured.items()}, result, kernels
-
-
-def _joined(a, b):
-    return np.concatenate([a, b])
 
 
 def _rbf(a, b):
@@ -274,63 +222,45 @@ def _rbf(a, b):
     return rbf_kernel(a, b, gamma=1 / (b.shape[1] * b.var()))
 
 
-def leaving_out(problem: Problem, n: int, few: int, seed: int) -> dict[str, float]:
+def matrix_share(problem: Problem) -> dict[str, float]:
+    """How much of the D × D tangent kernel at the start is no multiple of the unit matrix."""
+    problem.model.set_weights(problem.start)
+    kernel = tangent_kernel(problem.model, problem.queries[:FEW], problem.x)
+    outputs = kernel.shape[-1]
+    multiple = np.trace(kernel, axis1=2, axis2=3)[..., None, None] / outputs * np.eye(outputs)
+    return {"share | of K's norm that is no multiple of the unit matrix":
+            float(np.linalg.norm(kernel - multiple) / np.linalg.norm(kernel))}
+
+
+def leaving_out(problem: Problem, n: int, seed: int, few: int = 4, draws: int = 5
+                ) -> dict[str, float]:
     """Deletion test on a few queries."""
     test = deletion_test(problem.machine, problem.start, problem.x, problem.y,
-                         take(problem.queries, slice(0, few)), n, seed=seed,
+                         take(problem.queries, slice(0, few)), n, draws, seed=seed,
                          optimizer=SGD(problem.rate), epochs=problem.steps, batch_size=None)
+    random = np.abs(test.random).mean(0)                                      # [draws]
     return {f"output | change without {n} top examples": float(np.abs(test.top).mean()),
-            f"output | change without {n} random ones": float(np.abs(test.random).mean()),
+            f"output | change without {n} random ones": float(random.mean()),
+            f"output | its deviation over {draws} draws": float(random.std(ddof=1)),
+            f"output | change without {n} random ones of the same labels":
+                float(np.abs(test.alike).mean()),
             "ratio | top over random": test.ratio,
+            "ratio | top over random of the same labels": test.strict_ratio,
+            "share | of draws in which top changes more than random": test.ahead,
             "ratio | guessed over real change": float(test.predicted.mean() / test.top.mean())}
 
 
-def two_sets(problem: Problem, few: int = 20) -> dict[str, float]:
+def two_sets(problem: Problem) -> dict[str, float]:
     """Two halves trained apart beside both, and one after the other as one machine."""
-    n, queries = length(problem.x), take(problem.queries, slice(0, few))
-    machine = problem.summed
+    n, queries = length(problem.x), take(problem.queries, slice(0, FEW))
     options = {"optimizer": SGD(problem.rate / n), "epochs": problem.steps, "batch_size": None}
-    apart = additivity(machine, problem.start, problem.x, problem.y, queries, n // 2, **options)
+    apart = additivity(problem.summed, problem.start, problem.x, problem.y, queries, n // 2,
+                       **options)
     problem.model.set_weights(problem.start)
-    fits = [machine.fit(take(problem.x, half), problem.y[half], queries, quadrature="simpson",
-                        **options) for half in (slice(0, n // 2), slice(n // 2, None))]
+    fits = [problem.summed.fit(take(problem.x, half), problem.y[half], queries,
+                               quadrature="simpson", **options)
+            for half in (slice(0, n // 2), slice(n // 2, None))]
     return {"deviation | kernels of two halves, added": apart.deviation,
             "error / change | outputs of two halves, added": apart.sum_error,
             "residual / change | second half after the first, terms joined":
                 share(fits[0].then(fits[1]))}
-
-
-def claims(report: Report, name: str, slopes: Mapping[str, float] | None) -> None:
-    """The article's statements with verdicts, from the means over the seeds."""
-    mean = lambda what: report.mean(f"{name}: {what}")  # noqa: E731
-    if slopes:
-        report.claim("f_T is the kernel sum, exactly as the rate → 0",
-                     verdict(-abs(slopes["left"] - 1), -0.15, -0.4),
-                     ", ".join(f"{rule}: residual ∝ rate^{s:.2f}" for rule, s in slopes.items()))
-    left, simpson = mean("full batch, left"), mean("full batch, simpson")
-    report.claim(f"the sum at the real, finite rate ({name})", verdict(left, 0.01, 0.2),
-                 f"residual {left:.1%} of the change (left point), {simpson:.1e} (Simpson)")
-    noisy, exact = mean("mini-batches, left"), mean("mini-batches, simpson")
-    report.claim(f"SGD: the path is noisy, the rest stands ({name})", verdict(exact, 1e-3, 0.1),
-                 f"mini-batches: {noisy:.1%} (left point), {exact:.1e} (Simpson)")
-    if not slopes:
-        return
-    kept = mean("contributions by α without x")
-    report.claim("α depends weakly on x", verdict(kept, 0.95, 0.7),
-                 f"one α for all x explains {kept:.1%} of held-out contributions; median spread of "
-                 f"α over x {mean('α over x, median'):.0%} of its size")
-    agree = next(row.value for row in report.rows if row.metric == "agreement"
-                 and row.name == f"{name}: SVM, path kernel")
-    report.claim("SGD ≈ SVM", verdict(agree, 0.98, 0.85),
-                 f"an SVM on the path kernel gives the network's label for {agree:.1%}")
-    ratio, guessed = mean("top over random"), mean("guessed over real change")
-    report.claim("gradient products find the explaining examples", verdict(ratio, 2.0, 1.2),
-                 f"leaving them out changes the output {ratio:.1f}× as much as random ones; the "
-                 f"contributions alone would say {guessed:.1f}× the real change")
-    joined = mean("second half after the first, terms joined")
-    report.claim("incremental learning adds terms", verdict(joined, 1e-3, 0.1),
-                 f"residual of the joined sum {joined:.1e} of the change")
-    added = mean("kernels of two halves, added")
-    report.claim("(a reader) two data sets' kernels add up", verdict(added, 0.01, 0.1),
-                 f"contributions off by {added:.0%}, outputs by "
-                 f"{mean('outputs of two halves, added'):.0%} of the change")

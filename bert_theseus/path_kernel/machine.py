@@ -15,7 +15,7 @@ from bert_theseus.path_kernel.products import KERNELS, Products
 from bert_theseus.path_kernel.quadrature import rule
 from bert_theseus.path_kernel.result import PathKernel
 from bert_theseus.path_kernel.run import Run
-from bert_theseus.path_kernel.signals import Signals, pull_of
+from bert_theseus.path_kernel.signals import Signals, cheapest, pull_of
 
 
 class PathKernelMachine:
@@ -45,7 +45,7 @@ class PathKernelMachine:
         self.model, self.training, self.method = model, training, method
         self.loss, self.reduction = as_loss(loss, reduction)
         self.result: PathKernel | None = None
-        self._signals: dict[bool, Signals] = {}
+        self._signals: dict[tuple, Signals] = {}
         self._products: dict[tuple, Products] = {}
 
     def fit(self, x, y, query_x, optimizer="sgd", epochs: int = 1, batch_size: int | None = 32,
@@ -76,7 +76,7 @@ class PathKernelMachine:
         if snapshots and not as_optimizer(optimizer).plain:
             raise InputError("snapshots need plain SGD", "fit(snapshots=…)",
                              "leave momentum and decay out: their terms are known at the end only")
-        run = self._run(x, y, query_x, self._products_of(quadrature, kernel), optimizer, epochs,
+        run = self._run(x, y, query_x, quadrature, kernel, optimizer, epochs,
                         batch_size, shuffle, seed, sample_weight)
         run.share_decay, run.snapshots, run.on_step = share_decay, snapshots, on_step
         run.prepare(memory_limit)
@@ -91,28 +91,30 @@ class PathKernelMachine:
         With ``sample_weight`` 0 for some examples this is training without them, everything else
         (order, steps, weights of the others) the same.
         """
-        run = self._run(x, y, query_x, self._products_of("left", None), optimizer, epochs,
+        run = self._run(x, y, query_x, "left", None, optimizer, epochs,
                         batch_size, shuffle, seed, sample_weight)
         run.prepare(None)
         return run.train()
 
-    def _products_of(self, quadrature, kernel) -> Products:
-        """Compiled once for each rule and kernel of this machine."""
+    def _products_of(self, quadrature, kernel, queries: int) -> Products:
+        """Compiled once for each method, rule and kernel of this machine."""
         if kernel not in KERNELS:
             raise InputError(f"unknown kernel {kernel!r}", "fit(kernel=…)", f"one of {KERNELS}")
         every = kernel is not None
-        if every not in self._signals:
-            self._signals[every] = Signals(self.model, self.loss, self.training, self.method, every)
-        key = (quadrature, kernel)
+        way = (cheapest(self.model, self.method, queries, every), every)
+        if way not in self._signals:
+            self._signals[way] = Signals(self.model, self.loss, self.training, *way)
+        key = (*way, quadrature, kernel)
         if key not in self._products:
-            self._products[key] = Products(self._signals[every], rule(quadrature), kernel)
+            self._products[key] = Products(self._signals[way], rule(quadrature), kernel)
         return self._products[key]
 
-    def _run(self, x, y, query_x, products, optimizer, epochs, batch_size, shuffle, seed,
+    def _run(self, x, y, query_x, quadrature, kernel, optimizer, epochs, batch_size, shuffle, seed,
              sample_weight) -> Run:
         _positive(epochs=epochs, batch_size=batch_size)
         x, queries = as_inputs(x, self.model, "x"), as_inputs(query_x, self.model, "query_x")
         y, weights = self._targets(y, length(x), x), _sample_weight(sample_weight, length(x))
+        products = self._products_of(quadrature, kernel, length(queries))
         return Run(products, x, y, queries, as_optimizer(optimizer), epochs, batch_size, shuffle,
                    seed, self.reduction, weights)
 
@@ -137,8 +139,10 @@ class PathKernelMachine:
 
 
 def check_gradient(model: keras.Model, loss, x, y: np.ndarray) -> None:
-    """Raises :class:`InputError` unless the loss of the first examples reaches the output."""
-    few = slice(0, 8)
+    """Raises :class:`InputError` unless the loss takes the targets and reaches the output."""
+    few = np.arange(min(64, len(y)))
+    if y.ndim == 1:                                         # labels: the extremes may be out of range
+        few = np.unique([*few, y.argmin(), y.argmax()])
     f = model(take(x, few), training=False)
     try:
         losses, pull = pull_of(loss, tf.convert_to_tensor(y[few]), f, tf.ones(len(y[few])))
@@ -151,7 +155,7 @@ def check_gradient(model: keras.Model, loss, x, y: np.ndarray) -> None:
         raise InputError(f"the loss gives {losses.shape} for {len(y[few])} examples", "loss",
                          "let it return one loss an example")
     if not np.any(pull):
-        raise InputError("the loss has no gradient: it is zero for the first examples", "loss",
+        raise InputError("the loss has no gradient: it is zero for the first 64 examples", "loss",
                          "use a differentiable one (a crossentropy, a squared error)")
 
 

@@ -66,18 +66,24 @@ def plot_kernels(kernels: Mapping[str, np.ndarray], labels: np.ndarray,
     """Kernels [examples, examples] side by side, examples sorted by label, one scale."""
     order = np.argsort(labels, kind="stable")
     edges = np.flatnonzero(np.diff(labels[order])) + 0.5
+    names, counts = np.unique(labels, return_counts=True)
+    middles = counts.cumsum() - (counts + 1) / 2
     figure, panels = _panels(len(kernels), 3.3, 3.4)
     normal = {name: kernel / np.sqrt(np.outer(np.diagonal(kernel), np.diagonal(kernel)))
               for name, kernel in kernels.items()}
     lowest = min(kernel.min() for kernel in normal.values())
     for axes, (name, kernel) in zip(panels, normal.items()):
-        image = axes.imshow(kernel[np.ix_(order, order)], vmin=lowest, vmax=1, cmap="magma")
+        image = axes.imshow(kernel[np.ix_(order, order)], vmin=lowest, vmax=1, cmap="magma",
+                            interpolation="nearest")
         for edge in edges:
             axes.axhline(edge, color="white", lw=0.3)
             axes.axvline(edge, color="white", lw=0.3)
-        axes.set(title=name, xticks=[], yticks=[], xlabel="training examples by label")
+        axes.set(title=name, xlabel="training examples by label")
+        axes.set_xticks(middles, names, fontsize=7)
+        axes.set_yticks(middles, names, fontsize=7)
+        axes.tick_params(length=0)
     figure.colorbar(image, ax=list(panels), label="K / √(K(x,x) K(x',x'))", shrink=0.8)
-    replace_file(path, lambda beside: figure.savefig(beside, dpi=80))
+    replace_file(path, lambda beside: figure.savefig(beside, dpi=64))
 
 
 def plot_steps(rates: Sequence[float], residuals: Mapping[str, Sequence[float]],
@@ -90,6 +96,8 @@ def plot_steps(rates: Sequence[float], residuals: Mapping[str, Sequence[float]],
         axes.loglog(rates, values, marker="o", label=f"{name}: slope {slopes[name]:.2f}")
     axes.set(xlabel="learning rate (rate × steps fixed)", ylabel="norm of the residual",
              title="The kernel machine is exact as the step goes to 0")
+    axes.set_xticks(rates, [f"{rate:.3g}" for rate in rates])
+    axes.set_xticks([], minor=True)
     axes.legend(frameon=False)
     replace_file(path, figure.savefig)
     return slopes

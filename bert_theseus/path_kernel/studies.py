@@ -19,25 +19,39 @@ from bert_theseus.path_kernel.result import PathKernel
 
 @dataclass(frozen=True)
 class Deletion:
-    """Change of one output of each query when examples are left out of training.
+    """Change of one output of each query when ``n`` examples are left out of training.
 
-    top:       without its ``n`` examples with the largest contributions for it [queries].
+    top:       without the ``n`` with the largest contributions for it [queries].
     predicted: the same, guessed from the contributions without training [queries].
-    random:    without ``n`` random examples of the same labels [queries, draws].
+    random:    without ``n`` random ones [queries, draws].
+    alike:     without ``n`` random ones that carry the labels of the top ones [queries, draws]: a
+               strict comparison, for the balance of the classes then changes alike.
     """
 
     top: np.ndarray
     predicted: np.ndarray
     random: np.ndarray
+    alike: np.ndarray
 
     @property
     def ratio(self) -> float:
         """Mean absolute change without the top examples, over that without random ones.
 
-        >>> Deletion(np.array([-2.0]), np.array([-1.5]), np.array([[0.5, -0.5]])).ratio
+        >>> one = np.array([[0.5, -0.5]])
+        >>> Deletion(np.array([-2.0]), np.array([-1.5]), random=one, alike=2 * one).ratio
         4.0
         """
         return float(np.abs(self.top).mean() / np.abs(self.random).mean())
+
+    @property
+    def strict_ratio(self) -> float:
+        """The same over random examples of the same labels."""
+        return float(np.abs(self.top).mean() / np.abs(self.alike).mean())
+
+    @property
+    def ahead(self) -> float:
+        """Share of queries and draws in which the top examples change more than the random ones."""
+        return float(np.mean(np.abs(self.top)[:, None] > np.abs(self.random)))
 
 
 def deletion_test(machine: PathKernelMachine, start: Sequence[np.ndarray], x, y, query_x, n: int,
@@ -45,27 +59,28 @@ def deletion_test(machine: PathKernelMachine, start: Sequence[np.ndarray], x, y,
     """Fits once, then trains again from ``start`` without the top and without random examples.
 
     machine: its model is trained; start: initial weights (``model.get_weights()``).
-    n:       how many examples are left out; random ones have the labels of the top ones, so that
-             the balance of the classes changes alike.
-    options: of :meth:`PathKernelMachine.fit` (optimizer, epochs, batch_size, seed, …).
+    n:       how many examples are left out.
+    options: of :meth:`PathKernelMachine.fit` (optimizer, epochs, batch_size, …).
 
-    Costs queries × (1 + draws) trainings. The output looked at is the largest of each query.
+    Costs draws + queries × (1 + draws) trainings. The output looked at is the largest of each
+    query.
     """
-    y = np.asarray(y)
+    y, rng = np.asarray(y), np.random.default_rng(seed)
     result = _from(machine, start).fit(x, y, query_x, **options)
     plain = {k: v for k, v in options.items() if k in ("optimizer", "epochs", "batch_size",
                                                        "shuffle")}
-    rng, outputs = np.random.default_rng(seed), result.output.argmax(1)
-    rows = []
-    for q, output in enumerate(outputs):
-        top = [c.index for c in result.top_examples(q, n, int(output), side="for")]
-        sets = [top] + [_alike(rng, y, top) for _ in range(draws)]
-        one = take(query_x, slice(q, q + 1))
-        after = [_without(machine, start, x, y, one, s, plain)[0, output] for s in sets]
-        guess = result.without(top)[q, output]
-        rows.append(np.array([guess, *after]) - result.output[q, output])
-    rows = np.array(rows)
-    return Deletion(top=rows[:, 1], predicted=rows[:, 0], random=rows[:, 2:])
+
+    def change(left_out):                                     # [queries, outputs]
+        return _without(machine, start, x, y, query_x, left_out, plain) - result.output
+    outputs, asked = result.output.argmax(1), np.arange(len(result.output))
+    tops = [[c.index for c in result.top_examples(q, n, int(output), side="for")]
+            for q, output in enumerate(outputs)]
+    own = [[change(left_out)[q, outputs[q]] for left_out in
+            [top] + [_alike(rng, y, top) for _ in range(draws)]] for q, top in enumerate(tops)]
+    random = [change(rng.choice(len(y), n, replace=False))[asked, outputs] for _ in range(draws)]
+    guess = [(result.without(top) - result.output)[q, outputs[q]] for q, top in enumerate(tops)]
+    return Deletion(np.array(own)[:, 0], np.array(guess), np.transpose(random),
+                    np.array(own)[:, 1:])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from bert_theseus.backend import keras
+from bert_theseus.path_kernel.fixed import alpha_spread
 from bert_theseus.path_kernel.result import PathKernel
 
 
@@ -28,6 +29,11 @@ def with_head(bert: keras.Model, num_labels: int) -> keras.Model:
     features = pooling(bert)
     logits = keras.layers.Dense(num_labels, name="Logits")(features.output)
     return keras.Model(bert.inputs, logits)
+
+
+def last_layer(features: np.ndarray, num_labels: int) -> keras.Model:
+    """Logits [batch, labels] from features [batch, size], linear."""
+    return keras.Sequential([keras.layers.Dense(num_labels, input_shape=features.shape[1:])])
 
 
 def pooling(bert: keras.Model) -> keras.Model:
@@ -58,6 +64,42 @@ def standardised(bert: keras.Model, train, held, on_step=None) -> tuple[np.ndarr
     train, held = (features(bert, part, on_step=on_step) for part in (train, held))
     center, spread = train.mean(0), train.std(0)
     return (train - center) / spread, (held - center) / spread
+
+
+def numbers_of(result: PathKernel, labels: np.ndarray, accuracy: float, what: str,
+               n: int = 3) -> dict[str, float]:
+    """What is reported of one training: {"metric | what": value}.
+
+    labels: of the training examples; accuracy: of the trained model on all held-out titles.
+    """
+    change = float(np.abs(result.output - result.initial).max())
+    sides = sides_agree(result, labels, n)
+    numbers = {f"accuracy | {what}, {len(labels)} titles": float(accuracy),
+               f"residual / change | {what}, simpson": result.max_residual / change,
+               "examples | carry 90 % of a query": float(result.support().mean()),
+               f"share | of the top {n} for carry the predicted label": sides["for"],
+               f"share | of the top {n} against carry another label": sides["against"]}
+    if result.kernel is not None:
+        numbers["spread / size | α over x, median"] = alpha_spread(result)
+    return numbers
+
+
+def sides_agree(result: PathKernel, labels: np.ndarray, n: int = 3) -> dict[str, float]:
+    """How often a query's ``n`` top examples for its prediction carry the predicted label, and the
+    ``n`` top ones against it another one.
+
+    labels: of the training examples [examples].
+
+    >>> zero, c = np.zeros([1, 2]), np.array([[[3.0, 0.0], [-1.0, 0.0]]])
+    >>> sides_agree(PathKernel(zero, zero, c, None, c.sum(1)), np.array([0, 1]))
+    {'for': 1.0, 'against': 1.0}
+    """
+    found = {"for": [], "against": []}
+    for q, output in enumerate(result.output.argmax(1)):
+        for side, agrees in found.items():
+            top = [c.index for c in result.top_examples(q, n, int(output), side)]
+            agrees.extend((labels[top] == output) == (side == "for"))
+    return {side: float(np.mean(agrees)) for side, agrees in found.items()}
 
 
 def argument_table(result: PathKernel, queries: Sequence[tuple[str, str]],

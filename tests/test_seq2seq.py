@@ -77,6 +77,16 @@ def test_cached_predictions_are_those_of_the_whole_sequence(kind):
     assert model.traces <= 3
 
 
+def prefix_log_probs(model, question, keys):
+    """Every prefix of the keys → log P of the token after it; no token looks at a later one."""
+    length = max(map(len, keys))
+    tokens = np.array([[*question, *key, *[3] * (length - len(key))] for key in keys])
+    segments = np.repeat([[0] * len(question) + [1] * length], len(keys), axis=0)
+    found = np.log(model.predict_on_batch([tokens, segments]).astype("float64"))
+    return {key[:i]: found[row, len(question) + i - 1]
+            for row, key in enumerate(keys) for i in range(len(key))}
+
+
 def enumerate_keys(model, question, triples, rule):
     """Every key's probability, by the definition of each rule, from whole sequences."""
     keys = {}
@@ -84,11 +94,9 @@ def enumerate_keys(model, question, triples, rule):
         subject, meaning = split_subject(name)
         ids = TOKENIZER.encode(subject, predicate)[0][1:] + TOKENIZER.encode(meaning)[0][1:]
         keys[tuple(ids)] = (name, predicate)
-    logs = {}
+    logs = prefix_log_probs(model, question, sorted(keys))
 
     def log(prefix):
-        if prefix not in logs:
-            logs[prefix] = whole_log_probs(model, question, prefix)
         return logs[prefix]
 
     def lcs(ids):
@@ -109,20 +117,21 @@ def enumerate_keys(model, question, triples, rule):
         ends = [i + 1 for i, token in enumerate(key) if token == 3]
         return key[:ends[0]], key[ends[0]:ends[1]], key[ends[1]:]
 
-    def part_log(prefix, part):
-        return sum(log(prefix + part[:i])[token] for i, token in enumerate(part))
+    def part_log(prefix, part, rivals):
+        gain = lcs(prefix + part[:-1]) - lcs(prefix) if "look" in rule and rivals > 1 else 0
+        return sum(log(prefix + part[:i])[token] for i, token in enumerate(part)) / (gain + 1)
 
     scores = {}
     for key in keys:
-        if rule != "exact":
+        if not rule.startswith("exact"):
             scores[keys[key]] = sum(step(key[:i], token) for i, token in enumerate(key))
             continue
         subject, predicate, meaning = parts(key)
         total = sum(step(subject[:i], token) for i, token in enumerate(subject))
         for prefix, part, place in ((subject, predicate, 1), (subject + predicate, meaning, 2)):
             rivals = {parts(other)[place] for other in keys if other[:len(prefix)] == prefix}
-            total += part_log(prefix, part) - np.log(sum(
-                np.exp(part_log(prefix, rival)) for rival in rivals))
+            total += part_log(prefix, part, len(rivals)) - np.log(sum(
+                np.exp(part_log(prefix, rival, len(rivals))) for rival in rivals))
         scores[keys[key]] = total
     return {key: np.exp(score) for key, score in scores.items()}
 

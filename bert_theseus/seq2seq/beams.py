@@ -75,7 +75,7 @@ class Session:
             return self.first[beams.owner[owners], targets]
         slot, width = self._slots(beams)
         tokens = np.zeros((len(self.first), width), "int32")
-        depths, mask = np.zeros_like(tokens), self._own(width)
+        depths, mask = np.zeros_like(tokens), self._own(len(tokens), width)
         beams.past = pad(beams.past, self.entries + width)
         for i, (question, count) in enumerate(zip(beams.owner, beams.pending)):
             new = slice(slot[i], slot[i] + count)
@@ -100,9 +100,9 @@ class Session:
             filled[owner] += count
         return slot, int(filled.max())
 
-    def _own(self, width: int) -> np.ndarray:
+    def _own(self, batch: int, width: int) -> np.ndarray:
         """A mask [batch, new, entries + new] in which every new token sees itself alone."""
-        mask = np.zeros((len(self.first), width, self.entries + width), bool)
+        mask = np.zeros((batch, width, self.entries + width), bool)
         mask[:, np.arange(width), self.entries + np.arange(width)] = True
         return mask
 
@@ -110,20 +110,20 @@ class Session:
                     targets: np.ndarray) -> np.ndarray:
         """log P(target | node ``rows[i]``) [c] for the tries below the beams, in one call.
 
-        The beams have no pending tokens. The nodes do not stay in the pool.
+        The beams have no pending tokens. The nodes do not stay in the pool. Only the questions
+        that the nodes belong to are run.
         """
-        batch = beams.owner[nodes.owners]
-        slot = np.zeros(len(batch), "int64")
-        for question in np.unique(batch):
-            slot[batch == question] = np.arange((batch == question).sum())
+        asked, batch = np.unique(beams.owner[nodes.owners], return_inverse=True)
+        question, pool = self.model.select(self.question, self.pool, asked)
+        slot = np.arange(len(batch)) - np.searchsorted(batch, batch)
         width = int(slot.max()) + 1
-        tokens, depths = np.zeros((2, len(self.first), width), "int32")
-        mask, past = self._own(width), pad(beams.past, self.entries + width)
+        tokens, depths = np.zeros((2, len(asked), width), "int32")
+        mask, past = self._own(len(asked), width), pad(beams.past, self.entries + width)
         tokens[batch, slot], depths[batch, slot] = nodes.tokens, nodes.depths
         for i, parent in enumerate(nodes.parents.tolist()):
             mask[batch[i], slot[i]] |= past[nodes.owners[i]] if parent < 0 else \
                 mask[batch[i], slot[parent]]
-        scores, _ = self.model.extend(self.question, self.pool, tokens, depths, mask,
+        scores, _ = self.model.extend(question, pool, tokens, depths, mask,
                                       np.stack([batch, slot], 1), rows, targets)
         return scores.numpy()
 

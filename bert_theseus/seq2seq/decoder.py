@@ -36,9 +36,10 @@ class ConstrainedDecoder:
     """Answers questions from a tree by constrained beam search.
 
     model: ``build_transformer_model(..., with_mlm=True, application="unilm")`` of type bert,
-    roformer or nezha, or a ``CachedUniLM`` of it that several decoders share. tokenizer: the one the tree was built with. beam_size: hypotheses kept per
-    question. rule: "none", "look-ahead" (the article's) or "exact" (see ``search.Search``).
-    maxlen: tokens of a question that are read; batch_size: questions searched together.
+    roformer or nezha, or a ``CachedUniLM`` of it that several decoders share. tokenizer: the one
+    the tree was built with. beam_size: hypotheses kept per question. rule: "none", "look-ahead"
+    (the article's), "exact" or "exact+look-ahead" (see ``search.Search``). maxlen: tokens of a
+    question that are read; batch_size: questions searched together.
 
     Raises InputError for another model, another tokenizer, an unknown rule. kexue.fm 8802.
 
@@ -60,8 +61,9 @@ class ConstrainedDecoder:
     1.0
     """
 
-    def __init__(self, model: keras.Model | CachedUniLM, tokenizer, tree: PrefixTree, beam_size: int = 3,
-                 rule: str = "look-ahead", maxlen: int = 128, batch_size: int = 16):
+    def __init__(self, model: keras.Model | CachedUniLM, tokenizer, tree: PrefixTree,
+                 beam_size: int = 3, rule: str = "look-ahead", maxlen: int = 128,
+                 batch_size: int = 16):
         if rule not in RULES:
             raise InputError(f"unknown rule {rule!r}", "rule", f"use one of {', '.join(RULES)}")
         if min(beam_size, batch_size) < 1 or maxlen < 3:

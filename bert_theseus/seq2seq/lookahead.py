@@ -30,18 +30,23 @@ def next_row(rows: np.ndarray, tokens: np.ndarray, question: np.ndarray) -> np.n
         np.concatenate([rows[:, :1], np.maximum(rows[:, 1:], longer)], 1), axis=1)
 
 
-def gains(row: np.ndarray, paths: np.ndarray, question: np.ndarray) -> dict[int, int]:
-    """First token of each path → the most its paths add to the LCS.
+def path_gains(row: np.ndarray, paths: np.ndarray, question: np.ndarray) -> np.ndarray:
+    """What each path adds to the LCS [n].
 
-    paths: [n, length] tokens to the end of the key, padded by −1. As in the article the last
-    end token of a key is not counted.
+    paths: [n, length] tokens to the end of the key (or of its part), padded by −1. As in the
+    article the last end token is not counted.
     """
     rows = np.repeat(row[None], len(paths), axis=0)
     last = (paths >= 0).sum(1) - 1
     for column in range(paths.shape[1]):
         going = np.flatnonzero(column < last)
         rows[going] = next_row(rows[going], paths[going, column], question)
+    return rows[:, -1] - row[-1]
+
+
+def gains(row: np.ndarray, paths: np.ndarray, question: np.ndarray) -> dict[int, int]:
+    """First token of each path → the most its paths add to the LCS."""
     best: dict[int, int] = {}
-    for token, gain in zip(paths[:, 0].tolist(), (rows[:, -1] - row[-1]).tolist()):
+    for token, gain in zip(paths[:, 0].tolist(), path_gains(row, paths, question).tolist()):
         best[token] = max(gain, best.get(token, 0))
     return best

@@ -17,7 +17,7 @@ from bert_theseus.prefix_tree import PrefixTree
 from bert_theseus.seq2seq import lookahead
 from bert_theseus.seq2seq.beams import Beams, Nodes, Session, pad
 
-RULES = ("none", "look-ahead", "exact")
+RULES = ("none", "look-ahead", "exact", "exact+look-ahead")
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,25 @@ class Search:
     rule: "none" normalises every step over the allowed tokens; "look-ahead" is the article's;
     "exact" searches the subject step by step, then scores each of its predicates as a whole, in
     one batch, and after that each meaning: P(predicate | subject) ∝ Π p(token) over the full
-    vocabulary, so that a first character that fits cannot lead into a predicate that does not.
+    vocabulary, so that a first character that fits cannot lead into a predicate that does not;
+    "exact+look-ahead" raises that product to 1 / (D + 1), D what the whole predicate covers.
     """
 
     def __init__(self, session: Session, tree: PrefixTree, questions: list[np.ndarray],
                  beam_size: int, n_best: int, rule: str, max_tokens: int):
         self.session, self.tree, self.questions = session, tree, questions
-        self.beam_size, self.n_best, self.rule = beam_size, n_best, rule
-        self.max_tokens = max_tokens
+        self.beam_size, self.n_best, self.max_tokens = beam_size, n_best, max_tokens
+        self.whole, self.ahead = rule.startswith("exact"), rule.endswith("look-ahead")
         self.finished: list[list[Finished]] = [[] for _ in questions]
         self.number = np.arange(len(questions))   # of the questions still in the session
 
     def run(self) -> list[list[Finished]]:
         """The best keys of every question, best first."""
         beams = self._start()
-        if self.rule == "exact":
+        if self.whole:
             beams = self._subjects(beams)
         while len(beams):
-            grown = self._parts(beams) if self.rule == "exact" else self._step(beams)
+            grown = self._most_promising(beams) if self.whole else self._step(beams)
             beams = self._drop_answered(self._best(self._settle(grown), self._bar()))
         return [sorted(found, key=lambda f: -f.score)[:self.n_best] for found in self.finished]
 
@@ -61,7 +62,7 @@ class Search:
                       np.zeros((count, 0), bool), np.zeros(count, "int64"),
                       [[] for _ in range(count)],
                       [(lookahead.first_row(question), 0) for question in self.questions])
-        beams.follow_forced(self.tree, across_parts=self.rule != "exact")
+        beams.follow_forced(self.tree, across_parts=not self.whole)
         return self._settle(beams)
 
     # ---- one step --------------------------------------------------------------------------
@@ -75,13 +76,13 @@ class Search:
         grown = beams.take(owners[best])
         grown.score = scores[best]
         grown.push(self.tree, np.arange(len(grown)), tokens[best])
-        grown.follow_forced(self.tree, across_parts=self.rule != "exact")
+        grown.follow_forced(self.tree, across_parts=not self.whole)
         return grown
 
     def _weights(self, beams: Beams, owners: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The exponents 1 / (D + 1) of the look-ahead [c], 1 where it does not apply."""
         weights = np.ones(len(tokens))
-        if self.rule != "look-ahead":
+        if not self.ahead:
             return weights
         choices = np.bincount(owners, minlength=len(beams))
         ahead = np.array([i for i in np.flatnonzero(choices > 1).tolist()
@@ -155,6 +156,14 @@ class Search:
                 beams = self._settle(self._step(beams))
         return self._best(complete, self._bar())
 
+    def _most_promising(self, beams: Beams) -> Beams:
+        """The ``n_best`` best hypotheses of each question go on, the others wait: mostly they
+        need not go on at all."""
+        going = _top(beams.owner, beams.score, self.n_best)
+        waiting = np.setdiff1d(np.arange(len(beams)), going)
+        grown = self._parts(beams.take(going))
+        return _join(grown, beams.take(waiting), self.session.entries)
+
     def _parts(self, beams: Beams) -> Beams:
         """Each hypothesis with each of its next parts (predicates, or meanings), scored whole."""
         paths = self.tree.paths(beams.cursor, until_end=True)
@@ -162,7 +171,9 @@ class Search:
         scores = np.zeros(len(paths.owners))
         open_ = np.flatnonzero(choices[paths.owners] > 1)
         if len(open_):
-            scores[open_] = self._path_scores(beams, paths.owners[open_], paths.tokens[open_])
+            owners, tokens = paths.owners[open_], paths.tokens[open_]
+            scores[open_] = self._path_weights(beams, owners, tokens) * self._path_scores(
+                beams, owners, tokens)
         scores = beams.score[paths.owners] + _normalised(scores, paths.owners)
         grown = beams.take(paths.owners)
         grown.score, grown.cursor = scores, paths.cursors
@@ -171,6 +182,15 @@ class Search:
         for own, path, length in zip(grown.tokens, paths.tokens.tolist(), lengths.tolist()):
             own.extend(path[:length])
         return grown
+
+    def _path_weights(self, beams: Beams, owners: np.ndarray, paths: np.ndarray) -> np.ndarray:
+        """The exponents 1 / (D + 1) of whole parts [paths], 1 without the look-ahead."""
+        weights = np.ones(len(owners))
+        for i in np.unique(owners).tolist() if self.ahead else ():
+            question, mine = self.questions[self.number[beams.owner[i]]], owners == i
+            gain = lookahead.path_gains(self._row(beams, i, question), paths[mine], question)
+            weights[mine] = 1 / (gain + 1)
+        return weights
 
     def _path_scores(self, beams: Beams, owners: np.ndarray, paths: np.ndarray) -> np.ndarray:
         """Σ log P of every path's tokens [paths] over the full vocabulary."""

@@ -15,6 +15,7 @@ import numpy as np
 from bert_theseus import imbalance as im
 from bert_theseus import script
 from bert_theseus.backend import keras
+from bert_theseus.imbalance.study.cost import alternating, compiled
 from bert_theseus.published import format_table
 from bert_theseus.results import Row, write_results
 
@@ -63,42 +64,17 @@ def several(labels, classes):
             f"subsets of {labels.shape[1]}": (im.SubsetCrossentropy(labels.shape[1]), dense)}
 
 
-def compiled(loss, y):
-    """z → value and gradient, labels bound."""
-    y = tf.constant(y)
-
-    @tf.function
-    def step(z):
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            value = loss(y, z)
-        return value, tape.gradient(value, z)
-    return step
-
-
-def timings(steps, z):
-    """Name → seconds of each round, contenders taking turns."""
-    for step in steps.values():
-        step(z)
-    seconds = {name: [] for name in steps}
-    for _ in range(args.rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step(z)[1].numpy()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def main():
     """Times both families and writes the record."""
     start, rng = time.time(), np.random.default_rng(args.seed[0])
-    z = tf.constant(rng.normal(0, 3, (args.batch, args.classes)).astype("float32"))
+    z = rng.normal(0, 3, (args.batch, args.classes))
     counts = np.maximum(1000 * 100.0 ** -np.linspace(0, 1, args.classes), 1)
     y = rng.integers(0, args.classes, args.batch)
     labels = rng.permuted(np.tile(np.arange(args.classes), (args.batch, 1)), axis=1)
     labels = labels[:, :args.labels]
-    single = timings({n: compiled(f, y) for n, f in contenders(counts).items()}, z)
-    multi = timings({n: compiled(f, t) for n, (f, t) in several(labels, args.classes).items()}, z)
+    single = {n: compiled(f, y, args.classes) for n, f in contenders(counts).items()}
+    multi = {n: compiled(f, t, args.classes) for n, (f, t) in several(labels, args.classes).items()}
+    single, multi = (alternating(steps, z, args.rounds) for steps in (single, multi))
     rows, cells = [], [("loss", "microseconds a step", "ratio", "to")]
     for seconds, bases in ((single, ["Keras' cross-entropy"]),
                            (multi, ["bert4keras' dense", "bert4keras' sparse"])):

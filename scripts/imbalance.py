@@ -1,7 +1,7 @@
 """Losses for class imbalance (kexue.fm 7708, 4733, 7359, 7615): the table the articles leave out.
 
     python scripts/imbalance.py                                 demo: Gaussians, no download
-    python scripts/imbalance.py --data_dir CLUE                 all tasks, fixed features
+    python scripts/imbalance.py --data_dir CLUE --everything    all that docs/imbalance.md shows
     python scripts/imbalance.py --data_dir CLUE --task tnews --imbalance 100 --fine_tune \
         --bert_dir BERT                                         the whole model, a few losses
 
@@ -10,14 +10,15 @@ loss is tried with several settings and numbers of steps; dev chooses, test is s
 """
 
 import time
+from functools import cache
 
-import numpy as np
 from tqdm import tqdm
 
 from bert_theseus import script
+from bert_theseus.demo import shipped_model
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance import study
-from bert_theseus.imbalance.study import fine_tuning, plots, report
+from bert_theseus.imbalance.study import fine_tuning, kept, plots, report
 from bert_theseus.results import Row, write_results
 
 # ---------------------------------------------------------------- settings
@@ -27,7 +28,7 @@ parser.add_argument("--task", action="append", help="repeatable: tnews, iflytek,
                     "default: the first five")
 parser.add_argument("--imbalance", action="append", type=float,
                     help="repeatable: largest over smallest class; default 1, 10, 100, 1000 "
-                    "(demo: 1, 10, 100), as far as a task has the examples")
+                    "(demo: 1, 10, 100), at most what a task's largest class has")
 parser.add_argument("--features", choices=("ngrams", "bert"), default="ngrams",
                     help="fixed features: character n-grams, or hidden states of --bert_dir")
 parser.add_argument("--steps", type=int, help="of training each head; default 400 (demo: 200)")
@@ -35,115 +36,115 @@ parser.add_argument("--loss", action="append", help="repeatable: train these los
                     "cross-entropy and logit adjusted), by the names the table shows")
 parser.add_argument("--batch_size", type=int, default=128)
 parser.add_argument("--fine_tune", action="store_true", help="train the whole model of --bert_dir")
+parser.add_argument("--everything", action="store_true", help="after the fixed features, tnews at "
+                    "1:100 and 1:1000 with the whole model, three seeds, five losses")
 parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
-parser.add_argument("--learning_rate", type=float, help="default 0.003, fine-tuning 0.0002")
+parser.add_argument("--learning_rate", type=float, default=0.003, help="of the heads")
+parser.add_argument("--bert_learning_rate", type=float, default=0.0003, help="of fine-tuning")
 args = parser.parse_args()
-TASKS = args.task or ["tnews", "binary", "thucnews", "iflytek", "cluener"]
+TASKS = ["tnews", "binary", "thucnews", "iflytek", "cluener"]
 IMBALANCES = args.imbalance or ([1, 10, 100, 1000] if args.data_dir else [1, 10, 100])
 STEPS = args.steps or (400 if args.data_dir else 200)
-RATE = args.learning_rate or (2e-4 if args.fine_tune else 3e-3)
+BERT = str(args.bert_dir or shipped_model("tiny_zh"))
+FEW = ["class weights", "F1-weighted", "focal"]         # of --everything's fine-tuning
+
+
+def plan():
+    """(kind, task, imbalances, seeds, losses) of each part."""
+    kind = "fine-tuned" if args.fine_tune else args.features
+    if not args.data_dir:
+        return [("demo", "gaussians", IMBALANCES, args.seed, args.loss)]
+    tasks = args.task or TASKS[:5 - args.fine_tune]      # several labels have fixed features only
+    parts = [(kind, task, IMBALANCES, args.seed, args.loss) for task in tasks]
+    if args.everything:
+        parts.append(("fine-tuned", "tnews", [100, 1000], args.seed[:3], args.loss or FEW))
+    return parts
 
 
 # ---------------------------------------------------------------- data
-def corpora():
-    """(task, corpus or None for several labels)."""
-    if not args.data_dir:
-        yield "gaussians", study.gaussian_corpus()
-        return
-    for task in TASKS:
-        yield task, None if task == "cluener" else study.load_corpus(args.data_dir, task)
+@cache
+def load(task):
+    """The texts and labels of a task; for several labels its features are loaded later."""
+    if task == "gaussians":
+        return study.gaussian_corpus()
+    return None if task == "cluener" else study.load_corpus(args.data_dir, task)
 
 
 # ---------------------------------------------------------------- model
-def run(task, corpus, imbalance, folder):
+def run(kind, task, imbalance, seeds, losses, folder):
     """One group: all losses, settings and seeds of a task at one imbalance, kept in a file."""
-    kind = "fine_tuned" if args.fine_tune else args.features if args.data_dir else "demo"
-    settings = {"seeds": args.seed, "steps": STEPS, "batch_size": args.batch_size, "kind": kind,
-                "bert_dir": args.bert_dir, "epochs": args.epochs * args.fine_tune,
-                "learning_rate": RATE, "losses": args.loss}
+    corpus, tuned = load(task), kind == "fine-tuned"
+    model = {"bert": args.bert_dir and BERT} if kind in ("bert", "fine-tuned") else {}
+    settings = {"kind": kind, "seeds": seeds, "losses": losses, "batch_size": args.batch_size,
+                **model, **({"epochs": args.epochs, "learning_rate": args.bert_learning_rate}
+                            if tuned else {"steps": STEPS, "learning_rate": args.learning_rate})}
 
     def make():
-        if args.fine_tune:
+        if tuned:
             return fine_tuning.run_fine_tuned(
-                corpus, imbalance, args.seed, args.bert_dir, args.epochs, RATE,
-                args.batch_size, only=args.loss, folder=folder / "fine_tuned", resume=args.resume)
+                corpus, imbalance, seeds, BERT, args.epochs, args.bert_learning_rate,
+                args.batch_size, only=losses, folder=folder / "fine_tuned", resume=args.resume)
         if corpus is None:
-            data = study.load_entity_types(args.data_dir, args.features, args.bert_dir)
-            return study.run_several_labels(*data, args.seed, STEPS, args.batch_size, RATE)
+            data = study.load_entity_types(args.data_dir, kind, BERT)
+            return study.run_several_labels(*data, seeds, STEPS, args.batch_size,
+                                            args.learning_rate, losses)
         if not corpus.features:
-            corpus.features = report.kept_features(
-                folder / "features" / f"{task}.npz", {"kind": args.features, "of": args.bert_dir},
-                args.resume, lambda: study.text_features(corpus.texts, args.features,
-                                                         bert_dir=args.bert_dir))
+            corpus.features = kept.kept_features(
+                folder / "features" / f"{task}_{kind}.npz", {"kind": kind, **model}, args.resume,
+                lambda: study.text_features(corpus.texts, kind, bert_dir=BERT))
         return study.run_group(
-            corpus, imbalance, args.seed, STEPS, args.batch_size, RATE, args.loss,
+            corpus, imbalance, seeds, STEPS, args.batch_size, args.learning_rate, losses,
             progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))
-    path = folder / "groups" / f"{task}_{imbalance:g}.npz"
-    return report.kept_group(path, settings, args.resume, make)
+    path = folder / "groups" / f"{task}_{imbalance:g}_{kind}.npz"
+    return kept.kept_group(path, settings, args.resume, make)
 
 
 # ---------------------------------------------------------------- evaluator
-def evaluate(groups, rows, folder):
+def evaluate(groups, panels, costs, folder):
     """Tables, statements, plots; returns what results.json holds besides the rows."""
-    tables = report.tables_of(groups)
-    for name, found in tables.items():
-        print(f"\n{name}: test, in %; settings chosen on dev by balanced accuracy")
-        print(report.group_table(found))
-    for name, found in report.tables_of(groups, "macro F1").items():
-        if name not in tables:
-            rows += report.rows_of(name, found, args.seed)
-            print(f"\n{name}: macro F1 in %", {f: report.mean_and_deviation(v["test"]["macro F1"])
-                                              for f, v in found.items()})
+    for name, group in groups.items():
+        print(f"\n{name}: test, in %; settings chosen on dev by {report.criterion_of(group)}")
+        print(report.group_table(group, costs.get(name)))
     judged = [study.judge(claim, groups) for claim in study.CLAIMS] + [study.steps_claim(groups)]
     judged = [claim for claim in judged if claim]
     if judged:
         print("\nthe articles' statements\n" + report.claims_table(judged))
+    report.write_tables(folder / "tables.md", groups, costs, judged)
     plots.plot_gradients(folder / "gradients.png")
-    by_task = {}
-    for name, found in tables.items():
-        task, ratio = name.split(" 1:")
-        by_task.setdefault(task, {})[float(ratio)] = found
-    if by_task:
-        plots.plot_over_imbalance(by_task, folder / "balanced_accuracy.png")
-    for task, each in by_task.items():
-        found = each[100.0 if 100.0 in each else max(each)]
-        if np.isfinite(found["cross-entropy"]["thirds"]).all() and task != "binary":
-            shown = {f: found[f]["thirds"] for f in (
-                "cross-entropy", "focal", "class weights", "logit adjusted") if f in found}
-            plots.plot_thirds(shown, folder / f"thirds_{task}.png",
-                              f"{task}, share of true classes (rows) predicted (%)")
-    return {"tests": {n: report.against_cross_entropy(f) for n, f in tables.items()},
-            "settings_chosen": {n: {f: [v["setting"], v["steps"]] for f, v in found.items()}
-                                for n, found in tables.items()}, "statements": judged}
+    if panels:
+        found = {panel: {r: study.chosen(groups[name], "balanced accuracy")
+                         for r, name in each.items()} for panel, each in panels.items()}
+        plots.plot_over_imbalance(found, folder / "balanced_accuracy.png")
+        for panel, each in found.items():
+            plots.plot_thirds(each, folder, panel)
+    return {"tests": {n: report.tests_of(g) for n, g in groups.items()},
+            "settings_chosen": {n: report.settings_of(g) for n, g in groups.items()},
+            "microseconds_a_step": costs, "statements": judged}
 
 
 # ---------------------------------------------------------------- run
 def main():
     """All groups, then tables, plots and results.json."""
-    if (args.features == "bert" or args.fine_tune) and not (args.bert_dir and args.data_dir):
-        raise InputError("no model or no data to fine-tune or take features from", "--bert_dir",
-                         "name --data_dir and --bert_dir, or leave --features bert and "
-                         "--fine_tune out")
+    if (args.features == "bert" or args.fine_tune or args.everything) and not args.data_dir:
+        raise InputError("no texts to train on", "--data_dir", "name a folder in CLUE's layout, or "
+                         "leave --features, --fine_tune and --everything out")
     start, folder = time.time(), script.output_folder(args.output_dir)
-    groups, rows = {}, []
-    for task, corpus in corpora():
-        for imbalance in IMBALANCES if corpus else [1]:
-            if corpus and imbalance > corpus.head / 0.9:
-                print(f"{task}: no imbalance of {imbalance:g}, its largest class has {corpus.head}")
-                continue
-            name = f"{task} 1:{imbalance:g}" if corpus else "cluener, several labels"
-            groups[name] = run(task, corpus, imbalance, folder)
-        if task == "gaussians":
-            for rule in ("balanced", "overall"):
-                for imbalance in IMBALANCES:
-                    found = study.bayes_measures(corpus, imbalance, args.seed, rule)
-                    rows += [Row(f"gaussians 1:{imbalance:g}, Bayes' rule, {rule}", m, found[m],
-                                 seeds=args.seed) for m in report.TABLE[:3]]
-    more = evaluate(groups, rows, folder)
-    for name, found in report.tables_of(groups).items():
-        rows += report.rows_of(name, found, args.seed)
+    groups, panels, costs, rows = {}, {}, {}, []
+    for kind, task, imbalances, seeds, losses in plan():
+        corpus, suffix = load(task), ", fine-tuned" * (kind == "fine-tuned")
+        cost = study.step_costs(corpus, args.batch_size, losses)
+        for imbalance in study.possible(imbalances, corpus):
+            name = f"{task} 1:{imbalance:g}{suffix}" if corpus else "cluener, several labels"
+            groups[name] = run(kind, task, imbalance, seeds, losses, folder)
+            costs[name] = cost
+            rows += report.rows_of(name, groups[name], seeds)
+            if corpus:
+                panels.setdefault(task + suffix, {})[imbalance] = name
+            if task == "gaussians":
+                rows += report.bayes_rows(name, corpus, imbalance, seeds)
+    more = evaluate(groups, panels, costs, folder)
     write_results(folder, 7708, script.settings(args), rows, time.time() - start, **more)
-    print(f"\nwritten: {folder}/results.json and plots")
+    print(f"\nwritten: {folder}/results.json, tables.md and plots")
 
 
 script.run(main)

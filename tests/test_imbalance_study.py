@@ -1,7 +1,7 @@
 """The imbalance study: cuts, heads, measures, statements, and the script end to end."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from bert_theseus.backend import keras
 from bert_theseus.checkpoint import load_bert, random_bert
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance import study
-from bert_theseus.imbalance.study import (claims, data, features, fine_tuning, measures,
-                                          plots, report, runs)
+from bert_theseus.imbalance.study import (claims, cost, data, features, fine_tuning, kept,
+                                          measures, plots, report, runs, several_labels)
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "imbalance.py"
 
@@ -124,7 +124,7 @@ def test_paired_test_is_scipy_s_and_the_verdict_can_go_each_way():
     assert study.verdict(found) == "better"
     assert study.verdict(study.paired_test(b, a)) == "worse"
     assert study.verdict(study.paired_test(a, a[::-1])) == "within noise"
-    assert study.verdict(study.paired_test([0.5], [0.4])) == "one seed: no test"
+    assert study.verdict(study.paired_test([0.5], [0.4])) == "no test"
 
 
 def group(dev, test=None, names=("cross-entropy | ", "focal | 1", "focal | 2")):
@@ -134,8 +134,50 @@ def group(dev, test=None, names=("cross-entropy | ", "focal | 1", "focal | 2")):
         values = np.asarray(values, float)
         full[split] = np.zeros((*values.shape, len(study.MEASURES)))
         full[split][..., 1] = values
-    return {"names": list(names), "snapshots": [10, 20], "counts": [9, 1],
-            "thirds": np.zeros((*full["dev"].shape[:3], 3, 3)), **full}
+    return {"names": list(names), "measures": list(study.MEASURES), "snapshots": [10, 20],
+            "counts": [9, 1], **full}
+
+
+def test_holm_s_correction_by_hand():
+    assert measures.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert measures.holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_tables_mark_what_is_more_than_noise():
+    noise = np.array([0, .01, -.01, .02, 0])[:, None]
+    gains = np.array([0, .2, .002, -.1]) + np.hstack([noise, noise * .9, noise[::-1], noise * .5])
+    names = ["cross-entropy | ", "a | ", "b | ", "c | "]
+    many = group(np.repeat(.5 + gains[..., None], 2, -1), names=names)
+    lines = {line.split("  ")[0]: line for line in report.summary_table(
+        {"x": many}, "balanced accuracy").splitlines()}
+    assert lines["a"].endswith("⇑") and lines["c"].endswith("⇓") and lines["b"][-1].isdigit()
+    assert "70.4" in lines["a"] and lines["cross-entropy"][-1].isdigit()
+    few = {f: t["p_holm"] for f, t in report.against_plain(
+        report.best_settings(many, "balanced accuracy"), "balanced accuracy").items()}
+    assert few["b"] == max(few.values()) and few["a"] < 0.05
+
+
+def test_a_loss_that_computes_more_costs_more():
+    def heavy(y, z):
+        return tf.reduce_sum(tf.linalg.matmul(big, big)) * 0 + im.WeightedCrossentropy()(y, z)
+    big = tf.random.stateless_normal([300, 300], [1, 2])
+    costs = cost.cost_per_step({"plain | ": im.WeightedCrossentropy(), "heavy | ": heavy}, 4, 8,
+                               rounds=15)
+    assert costs["heavy"] > costs["plain"]
+
+
+def test_several_labels_are_learnt_and_measured():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 6)).astype("float32")
+    labels = {s: (x[:, :3] > 0.8).astype("int32") for s in ("train", "dev", "test")}
+    found = study.run_several_labels({s: x for s in labels}, labels, [1, 2], 100, 32, 0.05,
+                                     ["focal"])
+    assert {n.split(" | ")[0] for n in found["names"]} == {
+        "multi-label softmax", "binary cross-entropy", "focal"}
+    best = study.chosen(found, "macro F1")["multi-label softmax"]["test"]
+    assert min(best["macro F1"]) > 0.85 and min(best["micro F1"]) > 0.85
+    with pytest.raises(InputError, match="no loss 'dice' here"):
+        several_labels.set_losses(0.2, ["dice"])
 
 
 def test_settings_are_chosen_on_dev_and_never_on_test():
@@ -201,20 +243,20 @@ def test_the_gaussian_task_knows_its_best_and_the_study_comes_close(tmp_path):
         calls.append(1)
         return study.run_group(corpus, 20, [1, 2], 60, 64, 0.02, ["focal", "smooth F1"])
 
-    kept = report.kept_group(tmp_path / "g.npz", {"steps": 60}, True, make)
-    again = report.kept_group(tmp_path / "g.npz", {"steps": 60}, True, make)
-    assert len(calls) == 1 and again["names"] == kept["names"]
-    assert np.array_equal(again["test"], kept["test"]) and again["counts"] == kept["counts"]
+    group = kept.kept_group(tmp_path / "g.npz", {"steps": 60}, True, make)
+    again = kept.kept_group(tmp_path / "g.npz", {"steps": 60}, True, make)
+    assert len(calls) == 1 and again["names"] == group["names"]
+    assert np.array_equal(again["test"], group["test"]) and again["counts"] == group["counts"]
     with pytest.raises(InputError, match="other settings"):
-        report.kept_group(tmp_path / "g.npz", {"steps": 61}, True, make)
-    found = study.chosen(kept, "balanced accuracy")
+        kept.kept_group(tmp_path / "g.npz", {"steps": 61}, True, make)
+    found = study.chosen(group, "balanced accuracy")
     bound = study.bayes_measures(corpus, 20, [1, 2], "balanced")["balanced accuracy"]
     adjusted = found["logit adjusted"]["test"]["balanced accuracy"]
     assert np.mean(bound) - 0.05 < np.mean(adjusted) < np.mean(bound) + 0.02
     overall = study.bayes_measures(corpus, 20, [1, 2], "overall")
     assert np.mean(overall["accuracy"]) > np.mean(
         study.bayes_measures(corpus, 20, [1, 2], "balanced")["accuracy"])
-    assert runs.AFTERWARDS[0] in kept["names"] and "loss" in report.group_table(found)
+    assert runs.AFTERWARDS[0] in group["names"]
 
 
 def tiny_bert():
@@ -249,16 +291,23 @@ def test_fine_tuning_learns_and_resumes(tmp_path):
     assert study.chosen(group, "balanced accuracy")["logit adjusted"]["test"][
         "balanced accuracy"][0] > 0.6          # chance is a third
     np.testing.assert_array_equal(run(True)["test"], group["test"])
-    with pytest.raises(InputError, match="'dice' is not fine-tuned"):
+    with pytest.raises(InputError, match="no loss 'dice' here"):
         fine_tuning.run_fine_tuned(corpus, 4, [1], "bert", 1, 0.1, only=["dice"])
 
 
-def test_script_says_what_is_missing_in_one_line():
-    done = subprocess.run([sys.executable, SCRIPT, "--fine_tune"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: no model")
+def run_script(monkeypatch, *arguments):
+    """The script as by hand, in this process."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def test_script_runs_on_own_data(tmp_path):
+def test_script_says_what_is_missing_in_one_line(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_script(monkeypatch, "--fine_tune")
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: no texts")
+
+
+def test_script_runs_on_own_data(tmp_path, monkeypatch, capsys):
     """Several classes from a folder in CLUE's layout; everything that is promised is written."""
     words = ["红橙黄绿", "鱼鸟虫兽", "山水风云"]
     for split, rows in (("train", 40), ("dev", 12), ("test", 12)):
@@ -268,17 +317,17 @@ def test_script_runs_on_own_data(tmp_path):
                 w = words[i % 3]
                 text = w[i % 4] + w[i // 4 % 4] + split + str(i)
                 file.write(json.dumps({"label": f"c{i % 3}", "sentence": text}) + "\n")
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--data_dir", tmp_path, "--task", "own", "--imbalance", "10",
-         "--imbalance", "100", "--steps", "25", "--seed", "1", "--seed", "2", "--loss", "focal",
-         "--output_dir", tmp_path / "out"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "no imbalance of 100" in done.stdout and "own 1:10" in done.stdout
+    run_script(monkeypatch, "--data_dir", tmp_path, "--task", "own", "--imbalance", 100, "--steps",
+               25, "--seed", 1, "--seed", 2, "--loss", "focal", "--output_dir", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "own 1:40:" in printed                          # no more than 40 rows a class
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     values = {(r["name"], r["metric"]): r for r in record["rows"]}
-    row = values["own 1:10, logit adjusted", "balanced accuracy"]
+    row = values["own 1:40, logit adjusted", "balanced accuracy"]
     assert 0 < row["value"] <= 1 and row["seeds"] == [1, 2] and row["published"] is None
-    assert {"tests", "settings_chosen", "statements"} <= set(record)
+    assert {"tests", "settings_chosen", "statements", "microseconds_a_step"} <= set(record)
+    shown = f"{100 * row['value']:.1f} ± {100 * row['std']:.1f}"
+    assert shown in (tmp_path / "out" / "tables.md").read_text() and shown in printed
     for name in ("gradients", "balanced_accuracy", "thirds_own"):
         assert (tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -143,6 +143,15 @@ def long_tail_counts(classes: int, imbalance: float, head: int) -> np.ndarray:
     return np.maximum(np.round(head * float(imbalance) ** -ranks), 1).astype("int64")
 
 
+def possible(imbalances: Sequence[float], corpus: Corpus | None) -> list[float]:
+    """The imbalances a task can have: none above its largest class, which takes their place.
+
+    >>> possible([1, 10, 100], Corpus("few", 30, [0, 1], {}, {}, {}))
+    [1, 10, 30]
+    """
+    return [1] if corpus is None else sorted({min(r, corpus.head) for r in imbalances})
+
+
 @dataclass
 class Cut:
     """One long-tailed task: indices into the splits' rows, labels renumbered by rank.
@@ -158,8 +167,8 @@ class Cut:
 def cut(labels: dict, counts: np.ndarray, seed: int, fixed_order: bool = False) -> Cut:
     """Cuts a training set with these counts by rank, and balanced dev and test sets.
 
-    labels: split → class of each row. fixed_order keeps rank = class reversed (for two classes:
-    the positive one is the rare one and keeps its number); otherwise ranks are drawn.
+    labels: split → class of each row. fixed_order keeps rank = class (of two classes the
+    positive one, 1, is the rare one); otherwise ranks are drawn.
     """
     rng = np.random.default_rng(seed)
     classes = len(counts)

@@ -16,8 +16,8 @@ from bert_theseus.checkpoint import bert_folder, load_bert
 from bert_theseus.clue import NumpyBatches
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance.study.data import Corpus, cut, long_tail_counts
-from bert_theseus.imbalance.study.measures import confusion, measure, thirds
-from bert_theseus.imbalance.study.settings import OVERALL, POST_HOC
+from bert_theseus.imbalance.study.measures import MEASURES, confusion, measure, thirds
+from bert_theseus.imbalance.study.settings import OVERALL, POST_HOC, wanted_losses
 from bert_theseus.results import replace_file
 from bert_theseus.training import fit
 
@@ -44,11 +44,12 @@ def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epoch
     logits of each finished training go, for ``resume``. Raises InputError for a corpus without
     texts or a family there is not.
     """
-    if not corpus.texts:
-        raise InputError("no texts to fine-tune on", corpus.name, "give a task with texts")
+    if not (corpus and corpus.texts):
+        raise InputError("no classes to fine-tune on", "--task", "name a task with one label a text")
     classes = len(corpus.classes)
     counts = long_tail_counts(classes, imbalance, corpus.head)
-    losses = _wanted(fine_tuned_losses(counts), only)
+    losses = wanted_losses(fine_tuned_losses(counts), only,
+                           ("cross-entropy", "logit adjusted"))
     tokens = {}
     result = {"dev": [], "test": [], "thirds": []}
     for seed in seeds:
@@ -66,18 +67,8 @@ def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epoch
         result["thirds"].append([[thirds(confusion(z, task.labels["test"])) for z in row["test"]]
                                  for row in rows])
     names = [*losses, f"{POST_HOC} | tau=1", f"{OVERALL} | tau=1"]
-    return {"names": names, "snapshots": list(range(1, epochs + 1)), "counts": counts.tolist(),
-            **{key: np.array(value) for key, value in result.items()}}
-
-
-def _wanted(losses: dict, only) -> dict:
-    families = [name.split(" | ")[0] for name in losses]
-    unknown = set(only or ()) - set(families)
-    if unknown:
-        raise InputError(f"{sorted(unknown)[0]!r} is not fine-tuned", "--loss",
-                         f"there are {', '.join(families)}")
-    wanted = set(only or families) | {"cross-entropy", "logit adjusted"}
-    return {n: loss for n, loss in losses.items() if n.split(" | ")[0] in wanted}
+    return {"names": names, "measures": list(MEASURES),
+            "snapshots": list(range(1, epochs + 1)), "counts": counts.tolist(), **{key: np.array(value) for key, value in result.items()}}
 
 
 def _with_predictions_otherwise(found, names, prior):

@@ -1,5 +1,7 @@
 """The pictures: pull over p, balanced accuracy over imbalance, head against tail."""
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +12,9 @@ SHOWN = {"cross-entropy": "black", "class weights": "tab:blue", "focal": "tab:or
          "hard truncated": "tab:brown", "smooth F1": "tab:pink", "F1-weighted": "tab:red",
          "margin (LDAM)": "tab:purple", "logit adjusted": "tab:green",
          "cross-entropy, adjusted post hoc": "tab:cyan"}
+
+IN_THIRDS = ("cross-entropy", "focal", "class weights", "F1-weighted", "logit adjusted",
+             "logit adjusted, rule overall")
 
 
 def gradient_curves(points: int = 200) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -96,25 +101,31 @@ def plot_over_imbalance(results: dict, path, measure: str = "balanced accuracy")
     _save(figure, path, dpi=90)
 
 
-def plot_thirds(found: dict, path, title: str) -> None:
-    """Head, middle and tail classes: which third is predicted; found: loss → [3, 3]."""
+def plot_thirds(groups: dict, folder, task: str) -> None:
+    """thirds_TASK.png: which third of the classes is predicted, at the imbalance nearest to 100.
+
+    groups: imbalance → chosen(). Two classes have no thirds: no picture.
+    """
     from matplotlib.figure import Figure
+    ratio = min(groups, key=lambda r: abs(np.log(r / 100)))
+    found = {f: groups[ratio][f]["thirds"] for f in IN_THIRDS if f in groups[ratio]}
+    if not np.isfinite(list(found.values())).all():
+        return
     names = ("head", "middle", "tail")
-    figure = Figure(figsize=(2.5 * len(found), 3.2), layout="constrained")
+    figure = Figure(figsize=(2.3 * len(found), 3.1), layout="constrained")
     for axis, (loss, table) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items()):
         axis.imshow(100 * np.array(table), cmap="Blues", vmin=0, vmax=100)
-        for i in range(3):
-            for j in range(3):
-                share = 100 * table[i][j]
-                axis.text(j, i, f"{share:.0f}", ha="center", va="center",
-                          color="white" if share > 55 else "black")
+        for i, j in np.ndindex(3, 3):
+            share = 100 * table[i][j]
+            axis.text(j, i, f"{share:.0f}", ha="center", va="center",
+                      color="white" if share > 55 else "black")
         axis.set_xticks(range(3), names)
         axis.set_yticks(range(3), names)
         axis.set_title(loss.replace(", ", ",\n"), fontsize=9)
         axis.set_xlabel("predicted")
     figure.axes[0].set_ylabel("true")
-    figure.suptitle(title, fontsize=10)
-    _save(figure, path, dpi=90)
+    figure.suptitle(f"{task} 1:{ratio:g}, share of true classes (rows) predicted (%)", fontsize=10)
+    _save(figure, Path(folder) / f"thirds_{task.replace(', ', '_')}.png", dpi=90)
 
 
 def _save(figure, path, dpi):

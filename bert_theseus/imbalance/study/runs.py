@@ -15,7 +15,7 @@ from bert_theseus.imbalance.study.settings import (ONE_HOT, OVERALL, POST_HOC, T
                                                    loss_settings)
 
 AFTERWARDS = (*(f"{POST_HOC} | tau={tau:g}" for tau in TAUS), f"{OVERALL} | tau=1")
-SNAPSHOTS = (25, 50, 100, 200, 400, 800, 1600)
+SNAPSHOTS = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
 
 
 def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 400, batch_size: int = 128,
@@ -24,15 +24,13 @@ def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 400, batch_s
 
     only: names of losses (see :mod:`.settings`), all if None.
 
-    Returns {"families", "names", "snapshots", "dev", "test", "thirds"}; names are
-    "family | setting".
+    Returns {"names", "measures", "snapshots", "counts", "dev", "test", "thirds"}; names are
+    "family | setting", dev and test [seeds, names, snapshots, measures].
     """
     classes = len(corpus.classes)
     binary = classes == 2
     counts = long_tail_counts(classes, imbalance, corpus.head)
-    tree = loss_settings(counts, binary, only)
-    losses = {f"{family} | {setting}": loss for family, settings in tree.items()
-              for setting, loss in settings.items()}
+    losses = loss_settings(counts, binary, only)
     one_hot = [name for name in losses if name.split(" | ")[0] in ONE_HOT]
     heads = Heads(losses, corpus.features["train"].shape[-1], 1 if binary else classes,
                   learning_rate, one_hot)
@@ -47,8 +45,8 @@ def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 400, batch_s
                                     task.labels[split], task.prior) for s in snapshots]
             result[split].append(np.stack([m for m, _ in measured], 1))
         result["thirds"].append(np.stack([t for _, t in measured], 1))
-    return {"names": [*losses, *AFTERWARDS], "snapshots": snapshots, "counts": counts.tolist(),
-            **{key: np.stack(value) for key, value in result.items()}}
+    return {"names": [*losses, *AFTERWARDS], "measures": list(MEASURES), "snapshots": snapshots,
+            "counts": counts.tolist(), **{key: np.stack(value) for key, value in result.items()}}
 
 
 def measure_all(logits, names, y, prior):
@@ -64,28 +62,30 @@ def measure_all(logits, names, y, prior):
             np.stack([thirds(confusion(z, y)) for z in every]))
 
 
-def chosen(group: dict, criterion: str, fixed: dict | None = None) -> dict[str, dict]:
+def chosen(group: dict, criterion: str, allowed: dict | None = None) -> dict[str, dict]:
     """family → its setting and snapshot that are best on dev by ``criterion``, and test values.
 
-    fixed: family → settings allowed (the rest is left out of the choice). Values:
-    {"setting", "steps", "test": {measure → [seeds]}, "thirds": [3, 3]}.
+    allowed: family → settings to choose from, all where none are named. Values:
+    {"setting", "steps", "test": {measure → [seeds]}} and, if the group has it, "thirds" [3, 3].
     """
-    which = MEASURES.index(criterion)
+    measures = group["measures"]
+    dev = group["dev"][..., measures.index(criterion)]
     families = {}
     for i, name in enumerate(group["names"]):
-        families.setdefault(name.split(" | ")[0], []).append(i)
+        family, setting = name.split(" | ")
+        if setting in (allowed or {}).get(family, (setting,)):
+            families.setdefault(family, []).append(i)
     result = {}
     for family, rows in families.items():
-        if fixed and family in fixed:
-            rows = [i for i in rows if group["names"][i].split(" | ")[1] in fixed[family]]
-        setting, snapshot = best(group["dev"][:, rows][..., which], criterion in LOWER_IS_BETTER)
-        row = rows[setting]
+        which, snapshot = best(dev[:, rows], criterion in LOWER_IS_BETTER)
+        row = rows[which]
         result[family] = {
             "setting": group["names"][row].split(" | ")[1],
             "steps": int(group["snapshots"][snapshot]),
             "test": {m: group["test"][:, row, snapshot, j].tolist()
-                     for j, m in enumerate(MEASURES)},
-            "thirds": group["thirds"][:, row, snapshot].mean(0).tolist()}
+                     for j, m in enumerate(measures)}}
+        if "thirds" in group:
+            result[family]["thirds"] = group["thirds"][:, row, snapshot].mean(0).tolist()
     return result
 
 
@@ -93,6 +93,6 @@ def steps_to_reach(group: dict, family: str, setting: str, target: float,
                    measure_name: str = "balanced accuracy") -> int | None:
     """The first snapshot at which the mean dev measure reaches ``target``; None if none does."""
     row = group["names"].index(f"{family} | {setting}")
-    curve = group["dev"][:, row, :, MEASURES.index(measure_name)].mean(0)
+    curve = group["dev"][:, row, :, group["measures"].index(measure_name)].mean(0)
     reached = np.flatnonzero(curve >= target)
     return int(group["snapshots"][reached[0]]) if reached.size else None

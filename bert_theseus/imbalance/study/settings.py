@@ -10,8 +10,8 @@ OVERALL = "logit adjusted, rule overall"
 TAUS = (0.5, 1.0, 1.5, 2.0)
 
 
-def loss_settings(counts: np.ndarray, binary: bool, only=None) -> dict[str, dict]:
-    """family → {setting → loss}, for a training set with these counts.
+def loss_settings(counts: np.ndarray, binary: bool, only=None) -> dict[str, object]:
+    """"family | setting" → loss, for a training set with these counts.
 
     binary: one logit, labels 0 and 1 (class 1 the rare one); else integer labels and one logit a
     class. only: families wanted; cross-entropy and logit adjusted always come along, since others
@@ -48,12 +48,23 @@ def loss_settings(counts: np.ndarray, binary: bool, only=None) -> dict[str, dict
             f"k={k:g}": im.SoftTruncatedCrossentropy(k, multiclass="odds") for k in (0.5, 1, 2)}
         families["multi-label softmax"] = {"": im.MultilabelCrossentropy()}
         families["one binary task a class"] = {"": im.WeightedCrossentropy(labels="binary")}
-    unknown = set(only or ()) - set(families)
+    flat = {f"{family} | {setting}": loss for family, settings in families.items()
+            for setting, loss in settings.items()}
+    return wanted_losses(flat, only, ("cross-entropy", "logit adjusted"))
+
+
+def wanted_losses(losses: dict, only, always) -> dict:
+    """Of "family | setting" → loss those whose family is in ``only`` (all if None) or ``always``.
+
+    Raises InputError for a family there is not.
+    """
+    families = list(dict.fromkeys(name.split(" | ")[0] for name in losses))
+    unknown = sorted(set(only or ()) - set(families))
     if unknown:
-        raise InputError(f"no loss {sorted(unknown)[0]!r}", "--loss",
+        raise InputError(f"no loss {unknown[0]!r} here", "--loss",
                          f"there are {', '.join(families)}")
-    wanted = set(only or families) | {"cross-entropy", "logit adjusted"}
-    return {family: settings for family, settings in families.items() if family in wanted}
+    kept = {*(only or families), *always}
+    return {name: loss for name, loss in losses.items() if name.split(" | ")[0] in kept}
 
 
 ONE_HOT = ("multi-label softmax", "one binary task a class")

@@ -11,21 +11,29 @@ from bert_theseus import imbalance as im
 from bert_theseus.clue import get_task
 from bert_theseus.imbalance.study.features import text_features
 from bert_theseus.imbalance.study.heads import Heads, logits_of
-from bert_theseus.imbalance.study.measures import MEASURES
 from bert_theseus.imbalance.study.runs import SNAPSHOTS
+from bert_theseus.imbalance.study.settings import wanted_losses
 
-LOSSES = {
-    "multi-label softmax | ": im.MultilabelCrossentropy,
-    "binary cross-entropy | ": lambda: im.WeightedCrossentropy(labels="binary"),
-    **{f"tuned positive weight | {w:g}": lambda w=w: im.WeightedCrossentropy(
-        [1, w], labels="binary") for w in (1, 2, 3, 5, 8, 12)},
-    **{f"focal | gamma={g:g}": lambda g=g: im.FocalCrossentropy(g, labels="binary")
-       for g in (0.5, 1, 2)},
-    **{f"logit adjusted | tau={t:g}": lambda t=t: im.LogitAdjustedCrossentropy(
-        [0.8, 0.2], t, labels="binary") for t in (0.5, 1)},
-    "smooth F1 | ": lambda: im.SmoothF1Loss("running", labels="binary"),
-    "F1-weighted | ": lambda: im.F1WeightedCrossentropy("running", labels="binary"),
-}
+MEASURES = ("micro F1", "macro F1")
+
+
+def set_losses(positive: float, only=None) -> dict:
+    """"family | setting" → loss; positive: the share of ones in the labels.
+
+    only: families wanted besides the first two. Raises InputError for one there is not.
+    """
+    binary = {"labels": "binary"}
+    losses = {
+        "multi-label softmax | ": im.MultilabelCrossentropy(),
+        "binary cross-entropy | ": im.WeightedCrossentropy(**binary),
+        **{f"tuned positive weight | {w:g}": im.WeightedCrossentropy([1, w], **binary)
+           for w in (1, 2, 3, 5, 8, 12)},
+        **{f"focal | gamma={g:g}": im.FocalCrossentropy(g, **binary) for g in (0.5, 1, 2)},
+        **{f"logit adjusted | tau={t:g}": im.LogitAdjustedCrossentropy(
+            [1 - positive, positive], t, **binary) for t in (0.25, 0.5, 0.75, 1)},
+        "smooth F1 | ": im.SmoothF1Loss("running", **binary),
+        "F1-weighted | ": im.F1WeightedCrossentropy("running", **binary)}
+    return wanted_losses(losses, only, ("multi-label softmax", "binary cross-entropy"))
 
 
 def load_entity_types(data_dir, features: str = "ngrams", bert_dir=None) -> tuple[dict, dict]:
@@ -39,13 +47,13 @@ def load_entity_types(data_dir, features: str = "ngrams", bert_dir=None) -> tupl
 
 
 def run_several_labels(features: dict, labels: dict, seeds, steps: int = 400,
-                       batch_size: int = 128, learning_rate: float = 0.003) -> dict:
+                       batch_size: int = 128, learning_rate: float = 0.003, only=None) -> dict:
     """A group as :func:`run_group` gives it, measured by micro and macro F1 of the label sets.
 
-    Of MEASURES only "macro F1" and "accuracy" (here: micro F1) are filled; predicted is what
-    scores above 0.
+    Predicted is what scores above 0. only: names of losses besides multi-label softmax and
+    binary cross-entropy, all if None.
     """
-    losses = {name: make() for name, make in LOSSES.items()}
+    losses = set_losses(float(labels["train"].mean()), only)
     heads = Heads(losses, features["train"].shape[-1], labels["train"].shape[-1],
                   learning_rate)
     snapshots = [s for s in SNAPSHOTS if s < steps] + [steps]
@@ -59,21 +67,17 @@ def run_several_labels(features: dict, labels: dict, seeds, steps: int = 400,
             result[split].append(np.stack([
                 [set_measures(z > 0, labels[split]) for z in logits_of(weights[s], features[split])]
                 for s in snapshots], 1))
-    measures = {split: np.stack(value) for split, value in result.items()}
-    shape = (*measures["test"].shape[:-1], 3, 3)
-    return {"names": list(losses), "snapshots": snapshots, "thirds": np.full(shape, np.nan),
-            "counts": labels["train"].sum(0).tolist(), **measures}
+    return {"names": list(losses), "measures": list(MEASURES), "snapshots": snapshots,
+            "counts": labels["train"].sum(0).tolist(),
+            **{split: np.stack(value) for split, value in result.items()}}
 
 
 def set_measures(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Micro F1 in the place of "accuracy", macro F1 in its own, NaN elsewhere; [sentences, types].
+    """Micro and macro F1 of predicted and true labels [sentences, types].
 
-    >>> set_measures(np.array([[1, 0], [1, 1]]) > 0, np.array([[1, 0], [0, 1]]))[[0, 2]].round(3)
+    >>> set_measures(np.array([[1, 0], [1, 1]]) > 0, np.array([[1, 0], [0, 1]])).round(3)
     array([0.8  , 0.833])
     """
-    right = (predicted & (true > 0)).sum(0)
-    wrong = predicted.sum(0) + true.sum(0)
-    values = np.full(len(MEASURES), np.nan)
-    values[MEASURES.index("accuracy")] = 2 * right.sum() / max(wrong.sum(), 1)
-    values[MEASURES.index("macro F1")] = (2 * right / np.maximum(wrong, 1)).mean()
-    return values
+    right, both = (predicted & (true > 0)).sum(0), predicted.sum(0) + true.sum(0)
+    return np.array([2 * right.sum() / max(both.sum(), 1),
+                     (2 * right / np.maximum(both, 1)).mean()])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bert_theseus.clue import NumpyBatches, read_rows
+from bert_theseus.clue import NumpyBatches, find_file, read_rows
 from bert_theseus.errors import InputError
 from bert_theseus.prefix_tree import split_subject
 from bert_theseus.results import replace_file
@@ -54,6 +54,26 @@ def load_questions(path: str | os.PathLike) -> list[Question]:
     if not questions:
         raise InputError("no question in the file", path, _FORM)
     return questions
+
+
+def load_sets(folder: str | os.PathLike, names: Sequence[str],
+              dev_examples: int = 2000) -> dict[str, list[Question]]:
+    """The sets ``names`` of a folder; of dev (or valid) the first ``dev_examples`` questions.
+
+    Where there is no dev file, the last ``dev_examples`` questions of train are dev instead.
+    """
+    def load(*stems):
+        return load_questions(find_file(folder, stems))
+
+    if any(path.name.split(".")[0] in ("dev", "valid") for path in Path(folder).iterdir()):
+        sets = {"dev": load("dev", "valid")[:dev_examples]}
+    else:
+        rest = load("train")
+        if len(rest) <= dev_examples:
+            raise InputError(f"no dev file, and train has no {dev_examples} questions to spare",
+                             folder, "add dev.json or lower --dev_examples")
+        sets = {"train": rest[:-dev_examples], "dev": rest[-dev_examples:]}
+    return {name: sets[name] if name in sets else load(name) for name in names}
 
 
 def training_batches(questions: Sequence[Question], tokenizer, maxlen: int = 128,

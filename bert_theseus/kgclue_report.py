@@ -11,11 +11,44 @@ from tqdm import tqdm
 
 from bert_theseus.kgclue import (Calibration, Question, calibration_error, coverage_accuracy,
                                  kgclue_metric, normalize, triple, write_leaderboard)
-from bert_theseus.published import Published, bar_plot, measured_row, table
+from bert_theseus.published import Published, bar_plot, measured_row, table, wide_table
 from bert_theseus.results import Row, replace_file, write_results
 from bert_theseus.seq2seq import ConstrainedDecoder
 
 NAME = "Seq2Seq + prefix tree"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What was best on dev, and the calibration fitted to it there: how questions are answered
+    from then on. Kept as ``calibration.json`` in the output folder.
+
+    >>> Chosen(rule="none").but(beam=5).beam
+    5
+    """
+
+    rule: str = "look-ahead"
+    beam: int = 3
+    seed: int = 1
+    calibration: Calibration = Calibration()
+
+    @classmethod
+    def read(cls, folder: Path) -> "Chosen":
+        """What ``write`` left in the folder; the article's setting where nothing was evaluated."""
+        path = folder / "calibration.json"
+        if not path.is_file():
+            return cls()
+        record = json.loads(path.read_text())
+        return cls(**record | {"calibration": Calibration(**record["calibration"])})
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(self))
+        replace_file(folder / "calibration.json", lambda beside: beside.write_text(text))
+
+    def but(self, **wanted) -> "Chosen":
+        """With another rule, beam or seed; the calibration holds for none but its own."""
+        other = dataclasses.replace(self, **wanted)
+        return other if other == self else dataclasses.replace(other, calibration=Calibration())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +89,20 @@ def report(folder: Path, settings: dict, found: dict, sets: dict, abstain: float
     found: (set, rule, beam, seed) → Evaluation. sets: set → its questions. numbers: what was
     published for these sets.
     """
-    rows = _rows(found, numbers)
+    results = _rows(found, numbers)
     chosen = _best_setting(found)
     calibrations = {seed: Calibration.fit(e.probabilities, e.right) for seed, e in
                     _of(found, "dev", *chosen).items()}
     tests = _of(found, "test", *chosen)
-    rows += _confidence_rows(tests, calibrations, abstain)
+    confidence = _confidence_rows(tests, calibrations, abstain)
     seed = min(tests)
-    replace_file(folder / "calibration.json", lambda beside: beside.write_text(
-        json.dumps(dataclasses.asdict(calibrations[seed]))))
+    Chosen(*chosen, seed, calibrations[seed]).write(folder)
     write_leaderboard(folder / "kgclue_predict.json", sets["test"], tests[seed].triples)
-    write_results(folder, 8802, settings, rows, time.time() - start,
+    write_results(folder, 8802, settings, results + confidence, time.time() - start,
                   chosen={"rule": chosen[0], "beam": chosen[1]})
-    scores = [row for row in rows if row.metric == "score"]
-    bar_plot(scores, folder / "score.png", "KgCLUE, score by rule and beam")
+    bar_plot(results, folder / "score.png", "KgCLUE, score by rule and beam", "score")
     _coverage_plot(tests, calibrations, folder / "coverage.png", chosen)
-    return table(rows)
+    return f"{wide_table(results)}\n\n{table(confidence)}"
 
 
 def _settings(found: dict) -> list[tuple]:
@@ -95,7 +126,7 @@ def _rows(found: dict, numbers: Sequence[Published]) -> list[Row]:
     for split, rule, beam in _settings(found):
         own = _of(found, split, rule, beam)
         name = f"{split}, {rule}, beam {beam}"
-        for metric in ("EM-S", "EM-P", "EM-O", "F1-O", "score"):
+        for metric in ("score", "EM-O", "F1-O", "EM-S", "EM-P"):
             row = measured_row(numbers, NAME, metric, [e.metric[metric] for e in own.values()],
                                list(own), split)
             fits = rule == "look-ahead" and beam == 3
@@ -113,6 +144,11 @@ def _confidence_rows(tests: dict, calibrations: dict, abstain: float) -> list[Ro
               for s, e in tests.items()]
     rows = [Row("test, probability of the search", "calibration error", raw, seeds=seeds),
             Row("test, calibrated on dev", "calibration error", mended, seeds=seeds)]
+    for share in (0.5, 0.8):
+        kept = [e.right[np.argsort(-e.probabilities, kind="stable")[:round(share * len(e.right))]]
+                for e in tests.values()]
+        rows.append(Row(f"test, the surest {share:.0%} of the questions", "EM-O",
+                        [float(right.mean()) for right in kept], seeds=seeds))
     if abstain:
         given = [calibrations[s](e.probabilities) >= abstain for s, e in tests.items()]
         right = [float(e.right[g].mean()) if g.any() else 0.0

@@ -15,7 +15,6 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from starlette.applications import Starlette
@@ -34,12 +33,9 @@ log = logging.getLogger(__name__)
 class Answerer:
     """A decoder with calibrated probabilities that abstains below a threshold."""
 
-    def __init__(self, decoder: ConstrainedDecoder, calibration: Path | None = None,
+    def __init__(self, decoder: ConstrainedDecoder, calibration: Calibration = Calibration(),
                  abstain: float = 0.0):
-        self.decoder, self.abstain = decoder, abstain
-        self.calibration = Calibration()
-        if calibration is not None and calibration.is_file():
-            self.calibration = Calibration(**json.loads(calibration.read_text()))
+        self.decoder, self.calibration, self.abstain = decoder, calibration, abstain
 
     def answer(self, questions: Sequence[str], n_best: int = 1) -> list[list[Answer]]:
         """As the decoder's, with the first answer's probability calibrated; the others keep

@@ -16,9 +16,9 @@ from pathlib import Path
 from bert_theseus import kgclue, kgclue_demo, script
 from bert_theseus.backend import set_seed
 from bert_theseus.checkpoint import bert_folder, load_bert
-from bert_theseus.clue.files import find_file, find_folder
+from bert_theseus.clue.files import find_folder
 from bert_theseus.errors import InputError
-from bert_theseus.kgclue_report import Evaluation, report
+from bert_theseus.kgclue_report import Chosen, Evaluation, report
 from bert_theseus.prefix_tree import PrefixTree
 from bert_theseus.published.kgclue import NUMBERS
 from bert_theseus.seq2seq import RULES, CachedUniLM, ConstrainedDecoder
@@ -42,7 +42,7 @@ parser.add_argument("--batch_size", type=int, default=32)
 parser.add_argument("--learning_rate", type=float, default=5e-6)
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--dev_examples", type=int, default=2000, help="questions of dev that choose "
-                    "the best epoch")
+                    "epoch, rule, beam, and calibrate; the first so many")
 parser.add_argument("--beam", type=int, nargs="+", default=[1, 3, 5])
 parser.add_argument("--rule", nargs="+", default=list(RULES), choices=RULES)
 parser.add_argument("--abstain", type=float, default=0.0, help="give no answer below this "
@@ -89,11 +89,11 @@ class Run:
         print(", ".join(f"{count:,} {what}" for what, count in tree.info["counts"].items()))
         return tree
 
-    def questions(self, *names: str) -> list[kgclue.Question]:
+    def questions(self, *names: str) -> dict[str, list[kgclue.Question]]:
         if self.args.data_dir is None:
             raise InputError("no questions", "--data_dir", "give the folder that holds kgclue/")
         folder = find_folder(self.args.data_dir, (self.args.task,))
-        return kgclue.load_questions(find_file(folder, names))
+        return kgclue.load_sets(folder, names, self.args.dev_examples)
 
     # ---- model -------------------------------------------------------------------------------
     def model(self):
@@ -113,17 +113,16 @@ class Run:
     # ---- training and evaluation ---------------------------------------------------------------
     def train(self) -> None:
         args, tree = self.args, PrefixTree.open(self.tree_path, self.tokenizer)
-        questions = self.questions("train")
-        dev = self.questions("dev", "valid", "test")[:args.dev_examples]
+        questions = self.questions("train", "dev")
         for seed in args.seed:
             set_seed(seed)
             model = self.model()
             model.compile(Adam(args.learning_rate), kgclue.answer_crossentropy)
-            batches = kgclue.training_batches(questions, self.tokenizer, args.maxlen,
+            batches = kgclue.training_batches(questions["train"], self.tokenizer, args.maxlen,
                                               args.batch_size, seed)
             decoder = self.decoder(CachedUniLM(model), tree, 3, "look-ahead")
             fit(model, batches, args.epochs, self.folder / f"seed{seed}",
-                lambda model: Evaluation.run(decoder, dev).metric, "score", resume=args.resume)
+                lambda model: Evaluation.run(decoder, questions["dev"]).metric, "score", resume=args.resume)
 
     def decoder(self, model, tree, beam: int, rule: str) -> ConstrainedDecoder:
         return ConstrainedDecoder(model, self.tokenizer, tree, beam, rule, self.args.maxlen,
@@ -133,7 +132,7 @@ class Run:
         """Every rule and beam on dev and test; table, plots, leaderboard file, calibration."""
         args, start = self.args, time.time()
         tree = PrefixTree.open(self.tree_path, self.tokenizer)
-        sets = {"dev": self.questions("dev", "valid", "test"), "test": self.questions("test")}
+        sets = self.questions("dev", "test")
         found = {(split, rule, beam, seed): Evaluation.run(
                     self.decoder(model, tree, beam, rule), questions, progress=True)
                  for seed in args.seed for model in [self.trained(seed)]
@@ -148,11 +147,14 @@ class Run:
 
     # ---- answering -----------------------------------------------------------------------------
     def answerer(self):
+        """Rule, beam and seed that were best on dev with their calibration, or those named."""
         from bert_theseus.kgclue_server import Answerer
         args, tree = self.args, PrefixTree.open(self.tree_path, self.tokenizer)
-        model = self.trained(args.seed[0])
-        decoder = self.decoder(model, tree, args.beam[-1], args.rule[-1])
-        return Answerer(decoder, self.folder / "calibration.json", args.abstain)
+        wanted = {name: getattr(args, name)[-1] for name in ("rule", "beam", "seed")
+                  if getattr(args, name) != parser.get_default(name)}
+        chosen = Chosen.read(self.folder).but(**wanted)
+        decoder = self.decoder(self.trained(chosen.seed), tree, chosen.beam, chosen.rule)
+        return Answerer(decoder, chosen.calibration, args.abstain)
 
     def ask(self) -> None:
         answerer = self.answerer()

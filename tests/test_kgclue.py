@@ -14,7 +14,7 @@ from bert4keras.tokenizers import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_theseus import kgclue, kgclue_server
+from bert_theseus import kgclue, kgclue_report, kgclue_server
 from bert_theseus.checkpoint import random_bert
 from bert_theseus.errors import InputError
 from bert_theseus.kgclue_demo import make_demo
@@ -77,6 +77,34 @@ def test_a_bad_question_file_is_refused(text, what):
     Path("q").write_text(text)
     with pytest.raises(InputError, match=what):
         kgclue.load_questions("q")
+
+
+def write_questions(path, texts):
+    path.write_text("".join(f'{{"question": "{text}"}}\n' for text in texts))
+
+
+def test_dev_is_cut_from_train_where_there_is_no_dev_file():
+    folder = Path("set")
+    folder.mkdir()
+    write_questions(folder / "train.json", "abcde")
+    sets = kgclue.load_sets(folder, ("train", "dev"), 2)
+    assert [[q.text for q in own] for own in sets.values()] == [["a", "b", "c"], ["d", "e"]]
+    with pytest.raises(InputError, match="no dev file"):
+        kgclue.load_sets(folder, ("train",), 5)
+    write_questions(folder / "valid.json", "xyz")
+    sets = kgclue.load_sets(folder, ("train", "dev"), 2)
+    assert [[q.text for q in own] for own in sets.values()] == [list("abcde"), ["x", "y"]]
+    with pytest.raises(InputError, match="test.json"):
+        kgclue.load_sets(folder, ("test",), 2)
+
+
+def test_the_calibration_belongs_to_what_was_chosen_on_dev():
+    assert kgclue_report.Chosen.read(Path()) == kgclue_report.Chosen("look-ahead", 3, 1)
+    fitted = kgclue_report.Chosen("exact", 5, 2, kgclue.Calibration(0.5, 1.0))
+    fitted.write(Path())
+    found = kgclue_report.Chosen.read(Path())
+    assert found == found.but() == found.but(beam=5) == fitted
+    assert found.but(beam=1).calibration == kgclue.Calibration()
 
 
 def test_the_leaderboard_file_has_a_line_per_question():

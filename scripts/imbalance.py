@@ -24,8 +24,7 @@ from bert_theseus.results import Row, write_results
 # ---------------------------------------------------------------- settings
 parser = script.argument_parser(__doc__.split("\n")[0], "output/imbalance", (1, 2, 3, 4, 5))
 parser.add_argument("--task", action="append", help="repeatable: tnews, iflytek, thucnews, binary, "
-                    "cluener (several labels), or a folder of --data_dir with sentence and label; "
-                    "default: the first five")
+                    "cluener (several labels; the default: all five), or a folder of --data_dir")
 parser.add_argument("--imbalance", action="append", type=float,
                     help="repeatable: largest over smallest class; default 1, 10, 100, 1000 "
                     "(demo: 1, 10, 100), at most what a task's largest class has")
@@ -34,19 +33,20 @@ parser.add_argument("--features", choices=("ngrams", "bert"), default="ngrams",
 parser.add_argument("--steps", type=int, help="of training each head; default 400 (demo: 200)")
 parser.add_argument("--loss", action="append", help="repeatable: train these losses alone (and "
                     "cross-entropy and logit adjusted), by the names the table shows")
-parser.add_argument("--batch_size", type=int, default=128)
+parser.add_argument("--batch_size", type=int, default=128, help="of the heads")
+parser.add_argument("--learning_rate", type=float, default=0.003, help="of the heads")
 parser.add_argument("--fine_tune", action="store_true", help="train the whole model of --bert_dir")
 parser.add_argument("--everything", action="store_true", help="after the fixed features, tnews at "
-                    "1:100 and 1:1000 with the whole model, three seeds, five losses")
-parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
-parser.add_argument("--learning_rate", type=float, default=0.003, help="of the heads")
+                    "1:10 and 1:100 with the whole model, three seeds, a few losses")
+parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
+parser.add_argument("--bert_batch_size", type=int, default=32, help="of fine-tuning")
 parser.add_argument("--bert_learning_rate", type=float, default=0.0003, help="of fine-tuning")
 args = parser.parse_args()
 TASKS = ["tnews", "binary", "thucnews", "iflytek", "cluener"]
 IMBALANCES = args.imbalance or ([1, 10, 100, 1000] if args.data_dir else [1, 10, 100])
 STEPS = args.steps or (400 if args.data_dir else 200)
 BERT = str(args.bert_dir or shipped_model("tiny_zh"))
-FEW = ["class weights", "F1-weighted", "focal"]         # of --everything's fine-tuning
+FEW = ["class weights", "F1-weighted"]         # of --everything's fine-tuning, besides two
 
 
 def plan():
@@ -57,14 +57,14 @@ def plan():
     tasks = args.task or TASKS[:5 - args.fine_tune]      # several labels have fixed features only
     parts = [(kind, task, IMBALANCES, args.seed, args.loss) for task in tasks]
     if args.everything:
-        parts.append(("fine-tuned", "tnews", [100, 1000], args.seed[:3], args.loss or FEW))
+        parts.append(("fine-tuned", "tnews", [10, 100], args.seed[:3], args.loss or FEW))
     return parts
 
 
 # ---------------------------------------------------------------- data
 @cache
 def load(task):
-    """The texts and labels of a task; for several labels its features are loaded later."""
+    """The texts and labels of a task; None for several labels, which :func:`run` loads."""
     if task == "gaussians":
         return study.gaussian_corpus()
     return None if task == "cluener" else study.load_corpus(args.data_dir, task)
@@ -75,21 +75,23 @@ def run(kind, task, imbalance, seeds, losses, folder):
     """One group: all losses, settings and seeds of a task at one imbalance, kept in a file."""
     corpus, tuned = load(task), kind == "fine-tuned"
     model = {"bert": args.bert_dir and BERT} if kind in ("bert", "fine-tuned") else {}
-    settings = {"kind": kind, "seeds": seeds, "losses": losses, "batch_size": args.batch_size,
-                **model, **({"epochs": args.epochs, "learning_rate": args.bert_learning_rate}
-                            if tuned else {"steps": STEPS, "learning_rate": args.learning_rate})}
+    settings = {"kind": kind, "seeds": seeds, "losses": losses, **model, **(
+        {"epochs": args.epochs, "batch_size": args.bert_batch_size,
+         "learning_rate": args.bert_learning_rate} if tuned else
+        {"steps": STEPS, "batch_size": args.batch_size, "learning_rate": args.learning_rate})}
 
     def make():
         if tuned:
             return fine_tuning.run_fine_tuned(
-                corpus, imbalance, seeds, BERT, args.epochs, args.bert_learning_rate,
-                args.batch_size, only=losses, folder=folder / "fine_tuned", resume=args.resume)
+                corpus, imbalance, seeds, fine_tuning.Training(
+                    BERT, args.epochs, args.bert_learning_rate, args.bert_batch_size),
+                losses, folder / "fine_tuned", args.resume)
         if corpus is None:
             data = study.load_entity_types(args.data_dir, kind, BERT)
-            return study.run_several_labels(*data, seeds, STEPS, args.batch_size,
-                                            args.learning_rate, losses)
+            return study.run_several_labels(*data, seeds, STEPS, args.batch_size, args.learning_rate,
+                                            losses)
         if not corpus.features:
-            corpus.features = kept.kept_features(
+            corpus.features = kept.kept_arrays(
                 folder / "features" / f"{task}_{kind}.npz", {"kind": kind, **model}, args.resume,
                 lambda: study.text_features(corpus.texts, kind, bert_dir=BERT))
         return study.run_group(
@@ -109,7 +111,7 @@ def evaluate(groups, panels, costs, folder):
     judged = [claim for claim in judged if claim]
     if judged:
         print("\nthe articles' statements\n" + report.claims_table(judged))
-    report.write_tables(folder / "tables.md", groups, costs, judged)
+    report.write_tables(folder / "tables.md", groups, panels, costs, judged)
     plots.plot_gradients(folder / "gradients.png")
     if panels:
         found = {panel: {r: study.chosen(groups[name], "balanced accuracy")

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bert_theseus import imbalance as im
 from bert_theseus.backend import keras
+from bert_theseus.clue import TASKS, find_file
 from bert_theseus.errors import InputError
 
 Z = np.random.default_rng(0).normal(0, 2, [2, 3, 4]).astype("float32")       # [batch, length, 4]
@@ -217,6 +218,10 @@ def test_counts_and_priors_from_lists_files_and_generators():
     assert im.class_prior("train.json", names=["100", "101"]).tolist() == [0.25, 0.75]
     assert im.class_prior([0, 0], 2, smoothing=1).tolist() == [0.75, 0.25]
     assert im.class_counts(np.array([[0, 1], [1, 1]]), 2).tolist() == [1, 3]
+    assert im.class_counts([[0, 2], [2, 2], []], 3).tolist() == [1, 0, 2]       # several labels
+    with open("entities.json", "w", encoding="utf-8") as file:
+        file.write('{"label": {"name": {"a": [[0, 0]]}, "game": {}}}\n{"label": {"game": {}}}\n')
+    assert im.class_counts("entities.json", names=["name", "game"]).tolist() == [1, 2]
 
 
 def test_a_label_that_cannot_be_counted_is_named():
@@ -236,8 +241,15 @@ def test_a_label_that_cannot_be_counted_is_named():
         assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-def test_prior_of_a_real_file(real_data):
+def test_priors_of_the_real_files_of_clue(real_data):
     names = [json.loads(line)["label"] for line in open(real_data / "tnews" / "labels.json")]
     prior = im.class_prior(real_data / "tnews" / "train.json.gz", names=names)
     assert prior[names.index("109")] == pytest.approx(5728 / 50580)
     assert prior.sum() == pytest.approx(1)
+    for name in ("afqmc", "iflytek", "ocnli", "csl", "cluewsc", "cluener"):
+        task = TASKS[name]
+        rows = task.load(real_data, "dev")
+        counts = im.class_counts(find_file(task.folder(real_data), ("dev",)), names=task.labels,
+                                 left_out=task.left_out)
+        assert counts.tolist() == [sum(label == e.label or name == "cluener" and label in e.label
+                                       for e in rows) for label in task.labels], name

@@ -159,7 +159,7 @@ def test_tables_mark_what_is_more_than_noise():
 
 def test_a_loss_that_computes_more_costs_more():
     def heavy(y, z):
-        return tf.reduce_sum(tf.linalg.matmul(big, big)) * 0 + im.WeightedCrossentropy()(y, z)
+        return tf.reduce_sum(tf.linalg.matmul(z[0, 0] * big, big)) + im.WeightedCrossentropy()(y, z)
     big = tf.random.stateless_normal([300, 300], [1, 2])
     costs = cost.cost_per_step({"plain | ": im.WeightedCrossentropy(), "heavy | ": heavy}, 4, 8,
                                rounds=15)
@@ -231,6 +231,8 @@ def test_pulls_in_the_picture_are_the_derivatives():
     np.testing.assert_allclose(curves["cross-entropy"], [1 - p, p], rtol=1e-6)
     np.testing.assert_allclose(curves["smooth accuracy"], [p * (1 - p)] * 2, rtol=1e-6)
     np.testing.assert_allclose(curves["F1-weighted, F=0.3"], [0.85 * (1 - p), 0.15 * p], rtol=1e-5)
+    np.testing.assert_allclose(curves["smooth F1, F=0.3"],
+                               2 * p * (1 - p) * np.array([[0.85], [0.15]]), rtol=1e-5)
     assert (curves["dice, self-adjusting"][0][p > 0.52] < 0).all()
 
 
@@ -280,9 +282,12 @@ def test_fine_tuning_learns_and_resumes(tmp_path):
     labels = {s: np.repeat([0, 1, 2], n) for s, n in (("train", 24), ("dev", 6), ("test", 6))}
     texts = {s: ["".join(rng.choice(words[c], 4)) for c in y] for s, y in labels.items()}
     corpus = study.Corpus("toy", 24, [0, 1, 2], texts, labels, {})
-    run = lambda resume: fine_tuning.run_fine_tuned(            # noqa: E731
-        corpus, 4, [1], tiny_bert(), 8, 0.02, 8, only=["cross-entropy"], folder=tmp_path,
-        resume=resume)
+    bert = tiny_bert()
+
+    def run(resume, epochs=8):
+        training = fine_tuning.Training(bert, epochs, 0.02, 8)
+        return fine_tuning.run_fine_tuned(corpus, 4, [1], training, ["cross-entropy"], tmp_path,
+                                          resume)
     group = run(False)
     assert group["names"] == ["cross-entropy | ", "logit adjusted | tau=1",
                               "cross-entropy, adjusted post hoc | tau=1",
@@ -291,8 +296,11 @@ def test_fine_tuning_learns_and_resumes(tmp_path):
     assert study.chosen(group, "balanced accuracy")["logit adjusted"]["test"][
         "balanced accuracy"][0] > 0.6          # chance is a third
     np.testing.assert_array_equal(run(True)["test"], group["test"])
+    assert run(True, epochs=1)["test"].shape[2] == 1          # other settings: trained anew
     with pytest.raises(InputError, match="no loss 'dice' here"):
-        fine_tuning.run_fine_tuned(corpus, 4, [1], "bert", 1, 0.1, only=["dice"])
+        fine_tuning.run_fine_tuned(corpus, 4, [1], fine_tuning.Training(bert, 1, .1), ["dice"])
+    with pytest.raises(InputError, match="no classes to fine-tune on"):
+        fine_tuning.run_fine_tuned(None, 4, [1], fine_tuning.Training(bert, 1, .1))
 
 
 def run_script(monkeypatch, *arguments):

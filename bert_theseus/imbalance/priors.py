@@ -15,32 +15,37 @@ from bert_theseus.errors import InputError
 
 
 def class_counts(labels, num_classes: int | None = None, names: Sequence | None = None,
-                 field: str = "label") -> np.ndarray:
+                 field: str = "label", left_out: Sequence = ()) -> np.ndarray:
     """How often each class occurs, [num_classes], integers.
 
     labels: an iterable of integer labels 0 … num_classes − 1, of labels listed in ``names``, or
     the path of a CLUE file (one JSON object a line, ``.gz`` allowed) whose ``field`` holds the
-    label. Without names, a file's labels are read as integers. Raises InputError with the
-    position of the first label that does not fit.
+    label. A row may have several labels, as a list or as CLUENER's {type: entities}: each counts
+    once. Without names, a file's labels are read as integers; with names, labels are compared as
+    text. left_out: labels that do not count (OCNLI's "-"). Raises InputError with the position of
+    the first label that does not fit.
 
     >>> class_counts([0, 2, 2], num_classes=3).tolist()
     [1, 0, 2]
-    >>> class_counts(["news", "sport", "news"], names=["sport", "news"]).tolist()
+    >>> class_counts(["news", "sport", "news", "-"], names=["sport", "news"], left_out=["-"]).tolist()
     [1, 2]
     """
     if num_classes is None:
         num_classes = _number_of_names(names)
-    index = {name: i for i, name in enumerate(names)} if names is not None else None
+    index = {str(name): i for i, name in enumerate(names)} if names is not None else None
     if index is not None and len(index) != num_classes:
         raise InputError(f"{len(index)} names for {num_classes} classes", "names", "give one each")
     counts = np.zeros(num_classes, "int64")
-    for where, label in _with_positions(labels, field):
-        counts[_class_of(label, where, index, num_classes)] += 1
+    for where, several in _with_positions(labels, field):
+        for label in set(several) if isinstance(several, (list, tuple, set, dict)) else [several]:
+            if label not in left_out:
+                counts[_class_of(label, where, index, num_classes)] += 1
     return counts
 
 
 def class_prior(labels, num_classes: int | None = None, names: Sequence | None = None,
-                field: str = "label", smoothing: float = 0.0) -> np.ndarray:
+                field: str = "label", left_out: Sequence = (), smoothing: float = 0.0
+                ) -> np.ndarray:
     """How frequent each class is, [num_classes], summing to 1.
 
     Arguments as for :func:`class_counts`; ``smoothing`` is added to every count. Raises
@@ -51,7 +56,7 @@ def class_prior(labels, num_classes: int | None = None, names: Sequence | None =
     """
     if smoothing < 0:
         raise InputError(f"smoothing {smoothing}", "smoothing", "it is at least 0")
-    counts = class_counts(labels, num_classes, names, field) + smoothing
+    counts = class_counts(labels, num_classes, names, field, left_out) + smoothing
     absent = np.flatnonzero(counts == 0)
     if absent.size:
         name = absent[0] if names is None else names[absent[0]]
@@ -86,10 +91,10 @@ def _number_of_names(names) -> int:
 
 def _class_of(label, where, index, num_classes) -> int:
     if index is not None:
-        if label not in index:
+        if str(label) not in index:
             raise InputError(f"unknown label {label!r}", where,
-                             f"use one of {', '.join(map(str, list(index)[:20]))}")
-        return index[label]
+                             f"use one of {', '.join(list(index)[:20])}")
+        return index[str(label)]
     try:
         number = int(label)
         integral = number == float(label)

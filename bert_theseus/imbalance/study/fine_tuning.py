@@ -5,6 +5,7 @@ belongs to the fixed features; epochs are chosen on dev.
 """
 
 import gc
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from bert_theseus.checkpoint import bert_folder, load_bert
 from bert_theseus.clue import NumpyBatches
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance.study.data import Corpus, cut, long_tail_counts
+from bert_theseus.imbalance.study.kept import kept_arrays
 from bert_theseus.imbalance.study.measures import MEASURES, confusion, measure, thirds
 from bert_theseus.imbalance.study.settings import OVERALL, POST_HOC, wanted_losses
-from bert_theseus.results import replace_file
 from bert_theseus.training import fit
 
 
@@ -35,8 +36,18 @@ def fine_tuned_losses(counts: np.ndarray) -> dict:
     }
 
 
-def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epochs: int,
-                   learning_rate: float, batch_size: int = 32, maxlen: int = 64, only=None,
+@dataclass(frozen=True)
+class Training:
+    """How each model is trained: the published BERT's folder, and the usual settings."""
+
+    bert_dir: str
+    epochs: int
+    learning_rate: float
+    batch_size: int = 32
+    maxlen: int = 64
+
+
+def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, training: Training, only=None,
                    folder: Path | None = None, resume: bool = False) -> dict:
     """A group as :func:`run_group` gives it, snapshots being epochs.
 
@@ -46,29 +57,33 @@ def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, bert_dir: str, epoch
     """
     if not (corpus and corpus.texts):
         raise InputError("no classes to fine-tune on", "--task", "name a task with one label a text")
-    classes = len(corpus.classes)
-    counts = long_tail_counts(classes, imbalance, corpus.head)
-    losses = wanted_losses(fine_tuned_losses(counts), only,
-                           ("cross-entropy", "logit adjusted"))
-    tokens = {}
+    counts = long_tail_counts(len(corpus.classes), imbalance, corpus.head)
+    losses = wanted_losses(fine_tuned_losses(counts), only, ("cross-entropy", "logit adjusted"))
     result = {"dev": [], "test": [], "thirds": []}
     for seed in seeds:
-        task = cut(corpus.labels, counts, seed, fixed_order=classes == 2)
-        if not tokens:
-            tokens = {split: _tokens(part, bert_dir, maxlen)
-                      for split, part in corpus.texts.items()}
-        found = [_train(name, loss, task, tokens, seed, bert_dir, classes, epochs, learning_rate,
-                        batch_size, folder and folder / f"{corpus.name}_{imbalance:g}_{seed}_{i}",
-                        resume) for i, (name, loss) in enumerate(losses.items())]
+        task = cut(corpus.labels, counts, seed, fixed_order=len(counts) == 2)
+        tokens = {split: _tokens([corpus.texts[split][i] for i in rows], training)
+                  for split, rows in task.rows.items()}
+        found = []
+        for name, loss in losses.items():
+            def train(name=name, loss=loss):
+                return _train(name, loss, task, tokens, seed, training)
+            path = folder and folder / f"{corpus.name}_{imbalance:g}_{seed}_{_word(name)}.npz"
+            settings = {**asdict(training), "loss": name, "counts": counts.tolist()}
+            found.append(kept_arrays(path, settings, resume, train) if folder else train())
         rows = _with_predictions_otherwise(found, list(losses), task.prior)
         for split in ("dev", "test"):
             result[split].append([[measure(z, task.labels[split], task.prior) for z in row[split]]
                                   for row in rows])
         result["thirds"].append([[thirds(confusion(z, task.labels["test"])) for z in row["test"]]
                                  for row in rows])
-    names = [*losses, f"{POST_HOC} | tau=1", f"{OVERALL} | tau=1"]
-    return {"names": names, "measures": list(MEASURES),
-            "snapshots": list(range(1, epochs + 1)), "counts": counts.tolist(), **{key: np.array(value) for key, value in result.items()}}
+    return {"names": [*losses, f"{POST_HOC} | tau=1", f"{OVERALL} | tau=1"],
+            "measures": list(MEASURES), "snapshots": list(range(1, training.epochs + 1)),
+            "counts": counts.tolist(), **{key: np.array(value) for key, value in result.items()}}
+
+
+def _word(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.split(" | ")[0])
 
 
 def _with_predictions_otherwise(found, names, prior):
@@ -80,33 +95,25 @@ def _with_predictions_otherwise(found, names, prior):
              for s, part in adjusted.items()}]
 
 
-def _train(name, loss, task, tokens, seed, bert_dir, classes, epochs, learning_rate, batch_size,
-           folder, resume) -> dict:
-    """split → logits [rows, classes] after each epoch."""
+def _train(name, loss, task, tokens, seed, training) -> dict:
+    """split → logits [epochs, rows, classes], after each epoch."""
     K.clear_session()
     gc.collect()
     set_seed(seed)
-    model = _classifier(bert_dir, classes)
-    model.compile(keras.optimizers.legacy.Adam(learning_rate), loss)
-    rows, y = task.rows["train"], task.labels["train"].astype("int32")
-    inputs = tokens["train"][rows]
-    batches = NumpyBatches(len(y), min(batch_size, len(y)),
-                           lambda i: (_trimmed(inputs[i]), y[i]), seed=seed)
+    model = _classifier(training.bert_dir, len(task.prior))
+    model.compile(keras.optimizers.legacy.Adam(training.learning_rate), loss)
+    y = task.labels["train"].astype("int32")
+    batches = NumpyBatches(len(y), min(training.batch_size, len(y)),
+                           lambda i: (_trimmed(tokens["train"][i]), y[i]), seed=seed)
     logits = {"dev": [], "test": []}
-    kept = folder and folder / "logits.npz"
-    if resume and kept and kept.exists():
-        with np.load(kept) as saved:
-            return {split: list(saved[split]) for split in logits}
 
     def evaluate(model):
         for split in logits:
-            logits[split].append(predict(model, tokens[split][task.rows[split]]))
+            logits[split].append(predict(model, tokens[split]))
         return float(measure(logits["dev"][-1], task.labels["dev"], task.prior)[1])
 
-    fit(model, batches, epochs, evaluate=evaluate, name=name)
-    if kept:
-        replace_file(kept, lambda beside: np.savez_compressed(beside, **logits))
-    return logits
+    fit(model, batches, training.epochs, evaluate=evaluate, name=name)
+    return {split: np.stack(each) for split, each in logits.items()}
 
 
 def _classifier(bert_dir: str, classes: int):
@@ -116,12 +123,12 @@ def _classifier(bert_dir: str, classes: int):
     return keras.Model(bert.model.input, logits)
 
 
-def _tokens(texts, bert_dir: str, maxlen: int) -> np.ndarray:
+def _tokens(texts, training: Training) -> np.ndarray:
     """Token ids [texts, maxlen], padded with 0."""
-    tokenizer = Tokenizer(bert_folder(bert_dir).dict_path, do_lower_case=True)
-    tokens = np.zeros((len(texts), maxlen), "int32")
+    tokenizer = Tokenizer(bert_folder(training.bert_dir).dict_path, do_lower_case=True)
+    tokens = np.zeros((len(texts), training.maxlen), "int32")
     for row, text in zip(tokens, texts):
-        ids = tokenizer.encode(text, maxlen=maxlen)[0]
+        ids = tokenizer.encode(text, maxlen=training.maxlen)[0]
         row[:len(ids)] = ids
     return tokens
 

@@ -1,4 +1,4 @@
-"""What a run keeps for ``--resume``: finished groups and features."""
+"""What a run keeps for ``--resume``: finished groups, features, logits of finished trainings."""
 
 import json
 from collections.abc import Callable
@@ -33,16 +33,16 @@ def kept_group(path: Path, settings: dict, resume: bool, make: Callable[[], dict
     return group
 
 
-def kept_features(path: Path, settings: dict, resume: bool, make: Callable[[], dict]) -> dict:
-    """The features at ``path`` if they are to be resumed and there, else ``make()``, saved there.
+def kept_arrays(path: Path, settings: dict, resume: bool, make: Callable[[], dict]) -> dict:
+    """The arrays at ``path`` if they are to be resumed and there, else ``make()``, saved there.
 
-    Features made with other settings are made anew.
+    Arrays made with other settings are made anew.
     """
-    key = json.dumps(settings)
+    key = json.dumps(settings, default=str)
     if resume and path.exists():
         with np.load(path) as saved:
             if str(saved["settings"]) == key:
-                return {split: saved[split] for split in saved.files if split != "settings"}
-    features = make()
-    replace_file(path, lambda beside: np.savez(beside, settings=key, **features))
-    return features
+                return {name: saved[name] for name in saved.files if name != "settings"}
+    arrays = make()
+    replace_file(path, lambda beside: np.savez(beside, settings=key, **arrays))
+    return arrays

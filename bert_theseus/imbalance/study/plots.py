@@ -25,18 +25,23 @@ def gradient_curves(points: int = 200) -> dict[str, tuple[np.ndarray, np.ndarray
     """
     p = np.linspace(0.002, 0.998, points)
     x = tf.constant(np.log(p / (1 - p))[:, None])
-    f1 = im.F1WeightedCrossentropy("full", reduction="none")
-    f1.statistic.set([0.3 * 0.5], [1.0])
-    losses = {"cross-entropy": im.WeightedCrossentropy(reduction="none"),
-              "class weights 1 : 9": im.WeightedCrossentropy([0.2, 1.8], reduction="none"),
-              "F1-weighted, F=0.3": f1,
-              "logit adjusted": im.LogitAdjustedCrossentropy([0.9, 0.1], reduction="none"),
-              "smooth accuracy": im.SmoothAccuracyLoss(reduction="none"),
-              "hard truncated": im.HardTruncatedCrossentropy(reduction="none"),
-              "soft truncated, k=3": im.SoftTruncatedCrossentropy(3.0, reduction="none"),
-              "focal, gamma=2": im.FocalCrossentropy(2.0, reduction="none"),
-              "dice": im.DiceLoss(reduction="none"),
-              "dice, self-adjusting": im.DiceLoss(1.0, reduction="none")}
+    f1 = {kind: kind("full", **more) for kind, more in (
+        (im.F1WeightedCrossentropy, {"reduction": "none"}), (im.SmoothF1Loss, {}))}
+    for loss in f1.values():
+        loss.statistic.set([0.3 * 0.5], [1.0])
+    each = {"reduction": "none"}
+    losses = {"cross-entropy": im.WeightedCrossentropy(**each),
+              "class weights 1 : 9": im.WeightedCrossentropy([0.2, 1.8], **each),
+              "F1-weighted, F=0.3": f1[im.F1WeightedCrossentropy],
+              "margin 1 on y = 1": im.MarginCrossentropy([0.0, 1.0], **each),
+              "logit adjusted": im.LogitAdjustedCrossentropy([0.9, 0.1], **each),
+              "smooth accuracy": im.SmoothAccuracyLoss(**each),
+              "smooth F1, F=0.3": f1[im.SmoothF1Loss],
+              "hard truncated": im.HardTruncatedCrossentropy(**each),
+              "soft truncated, k=3": im.SoftTruncatedCrossentropy(3.0, **each),
+              "focal, gamma=2": im.FocalCrossentropy(2.0, **each),
+              "dice": im.DiceLoss(**each),
+              "dice, self-adjusting": im.DiceLoss(1.0, **each)}
     return {name: tuple(_slope(loss, x, y) for y in (1.0, 0.0)) for name, loss in losses.items()}
 
 
@@ -44,7 +49,8 @@ def _slope(loss, x, y):
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = loss(tf.fill(x.shape, tf.cast(y, x.dtype)), x)
-    return (1 - 2 * y) * tape.gradient(value, x).numpy()[:, 0]
+    gradient = tape.gradient(value, x).numpy()[:, 0]
+    return (1 - 2 * y) * gradient * (1 if value.shape.rank else len(x))     # of one example
 
 
 def plot_gradients(path) -> None:
@@ -52,12 +58,13 @@ def plot_gradients(path) -> None:
     from matplotlib.figure import Figure
     curves = gradient_curves()
     p = np.linspace(0.002, 0.998, len(next(iter(curves.values()))[0]))
-    outside = list(curves)[:4]
+    outside = list(curves)[:5]
     figure = Figure(figsize=(9.5, 6.2), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
-    colours = dict(zip(curves, ("black", "tab:blue", "tab:red", "tab:green", "tab:gray",
-                                "tab:brown", "tab:olive", "tab:orange", "tab:pink", "tab:purple")))
-    for column, names in enumerate((outside, ["cross-entropy", *list(curves)[4:]])):
+    colours = dict(zip(curves, ("black", "tab:blue", "tab:red", "tab:purple", "tab:green",
+                                "tab:gray", "tab:cyan", "tab:brown", "tab:olive", "tab:orange",
+                                "tab:pink", "tab:purple")))
+    for column, names in enumerate((outside, ["cross-entropy", *list(curves)[5:]])):
         for row, kind in enumerate(("positives (y = 1, rare)", "negatives (y = 0)")):
             axis = axes[row, column]
             for name in names:

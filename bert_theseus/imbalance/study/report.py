@@ -19,8 +19,7 @@ HIDDEN = ("macro F1, balanced test",)
 LEGEND = """Test sets, in %, mean ± standard deviation over seeds; each loss at the setting and number
 of steps that dev chose. ↑ ↓: above, below plain cross-entropy in a paired t-test over seeds, p < 0.05;
 ⇑ ⇓: also after Holm's correction for the number of losses in the column (in the groups' tables the
-second p). No mark: within the noise. Calibration error: lower is better.
-"""
+second p). No mark: within the noise. Calibration error: lower is better."""
 
 
 def criterion_of(group: dict) -> str:
@@ -143,23 +142,22 @@ def settings_of(group: dict) -> dict:
             for m in group["measures"] if m in OWN_CHOICE}
 
 
-def write_tables(path: Path, groups: dict, costs: dict, judged) -> None:
-    """All tables as Markdown: a summary for each measure, the groups, the statements.
+def write_tables(path: Path, groups: dict, panels: dict, costs: dict, judged) -> None:
+    """All tables as Markdown: for each task a summary of each measure and its groups in detail.
 
-    costs: name of the group → family → microseconds.
+    panels: task → imbalance → name of the group; costs: name → family → microseconds.
     """
-    measures = list(dict.fromkeys(
-        m for group in groups.values() for m in group["measures"] if m not in HIDDEN))
-    parts = ["# Losses for class imbalance: all tables\n", LEGEND]
-    for measure in measures:
-        those = {name: group for name, group in groups.items() if measure in group["measures"]}
-        by = measure if measure in OWN_CHOICE else "balanced accuracy"
-        parts.append(f"## {measure}, settings chosen on dev by {by}\n\n"
-                     + summary_table(those, measure, markdown=True) + "\n")
+    parts = ["# Losses for class imbalance: all tables", LEGEND]
+    for task, names in panels.items():
+        those = {name: groups[name] for name in names.values()}
+        for measure in (m for m in next(iter(those.values()))["measures"] if m not in HIDDEN):
+            by = measure if measure in OWN_CHOICE else "balanced accuracy"
+            parts += [f"## {task}: {measure}, settings chosen on dev by {by}",
+                      summary_table(those, measure, markdown=True)]
     for name, group in groups.items():
-        parts.append(f"## {name}, settings chosen on dev by {criterion_of(group)}\n\n"
-                     + group_table(group, costs.get(name), markdown=True) + "\n")
+        parts += [f"## {name}: settings chosen on dev by {criterion_of(group)}",
+                  group_table(group, costs.get(name), markdown=True)]
     if judged:
-        parts.append("## The articles' statements\n\n" + claims_table(judged, markdown=True) + "\n")
-    text = "\n".join(parts)
+        parts += ["## The articles' statements", claims_table(judged, markdown=True)]
+    text = "\n\n".join(parts) + "\n"
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -2,6 +2,7 @@
 
     python benchmarks/prefix_tree.py                 # 200,000 triples, about a minute
     python benchmarks/prefix_tree.py --triples 20559652 --compare 2055965
+    python benchmarks/prefix_tree.py --triples 20559652 --parts 5 --compare 0     # 100 million
 
 Each measurement runs in a process of its own, so that peaks and resident sets are its own. The
 article's numbers (README of its code): build about 30 minutes, load 5 minutes, 30 GB of memory.
@@ -12,6 +13,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -196,8 +198,22 @@ def make(folder: Path, triples: int) -> Path:
     return path
 
 
-def ours(folder: Path, triples: int) -> dict:
-    path = make(folder, triples)
+def make_large(folder: Path, triples: int, parts: int) -> Path:
+    """``parts`` files of ``triples`` with names and relations of their own, as one."""
+    path = folder / f"{parts}x{triples}" / "knowledge.txt"
+    if not path.is_file():
+        beside = path.with_suffix(".part")
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as whole:
+            for seed in range(parts):
+                in_process(generate, path, triples, seed)
+                with open(path, "rb") as part:
+                    shutil.copyfileobj(part, whole, 1 << 24)
+        beside.replace(path)
+    return path
+
+
+def ours(path: Path) -> dict:
     found = in_process(measure_build, path)
     return found | in_process(measure_lookups, path.with_suffix(".tree"))
 
@@ -214,13 +230,13 @@ def plot(growth: dict, path: Path) -> None:
 
 
 def _settings(args) -> dict:
-    return {"triples": args.triples, "compare": args.compare}
+    return {"triples": args.triples, "parts": args.parts, "compare": args.compare}
 
 
 def growth(args) -> None:
     """Ours at three sizes, against the marks."""
     start, size = time.time(), args.triples
-    found = {n: ours(args.folder, n) for n in (size // 100, size // 10, size)}
+    found = {n: ours(make(args.folder, n)) for n in (size // 100, size // 10, size)}
     write_results(args.results / "prefix_tree", 8802, _settings(args), [], time.time() - start,
                   marks=MARKS, growth=found)
     plot(found, args.results / "prefix_tree" / "growth.png")
@@ -229,10 +245,20 @@ def growth(args) -> None:
         (name, f"{found[size][name]:,.3g}", f"{mark:,.3g}") for name, mark in MARKS.items())]))
 
 
+def large(args) -> None:
+    """More than one KgCLUE in one build; memory is what matters here."""
+    start, size = time.time(), args.triples * args.parts
+    found = ours(make_large(args.folder, args.triples, args.parts))
+    write_results(args.results / "prefix_tree_large", 8802, _settings(args), [],
+                  time.time() - start, marks=MARKS, large={size: found})
+    print(f"{size:,} triples")
+    print(format_table([("", "measured"), *((name, f"{found[name]:,.3g}") for name in MARKS)]))
+
+
 def side_by_side(args) -> None:
     """Nested dictionaries, marisa-trie and ours, one after the other."""
     start, knowledge = time.time(), make(args.folder, args.compare)
-    mine = ours(args.folder, args.compare)
+    mine = ours(knowledge)
     mine["resident MB"] = mine["resident MB after 10,000 look-ups"]
     found = {"nested dictionaries": in_process(measure_dictionaries, knowledge),
              "marisa-trie, no objects": in_process(measure_marisa, knowledge), "ours": mine}
@@ -248,12 +274,13 @@ def side_by_side(args) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--triples", type=int, default=205_596, help="0 leaves this part out")
+    parser.add_argument("--parts", type=int, default=1, help="so many files of that size as one")
     parser.add_argument("--compare", type=int, default=205_596, help="0 leaves this part out")
     parser.add_argument("--folder", type=Path, default=Path("output/prefix_tree"))
     parser.add_argument("--results", type=Path, default=Path("output/benchmarks"))
     args = parser.parse_args()
     if args.triples:
-        growth(args)
+        (growth if args.parts == 1 else large)(args)
     if args.compare:
         side_by_side(args)
 

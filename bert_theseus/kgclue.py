@@ -26,12 +26,14 @@ _FORM = 'give {"question": …, "answer": "subject ||| relation ||| object"}'
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its triple; the three are "" in a file without answers."""
+    """A question and its triple; the three are "" in a file without answers, id is None where the
+    file gives none."""
 
     text: str
     subject: str = ""
     predicate: str = ""
     object: str = ""
+    id: int | str | None = None
 
 
 def load_questions(path: str | os.PathLike) -> list[Question]:
@@ -50,7 +52,7 @@ def load_questions(path: str | os.PathLike) -> list[Question]:
         parts = str(row["answer"]).split(" ||| ") if "answer" in row else ["", "", ""]
         if len(parts) != 3:
             raise InputError(f"an answer of {len(parts)} parts", where, _FORM)
-        questions.append(Question(row["question"], *parts))
+        questions.append(Question(row["question"], *parts, row.get("id")))
     if not questions:
         raise InputError("no question in the file", path, _FORM)
     return questions
@@ -170,8 +172,10 @@ def triple(answers: Sequence[Answer]) -> tuple[str, str, str]:
 
 def write_leaderboard(path: str | os.PathLike, questions: Sequence[Question],
                       triples: Sequence[Sequence[str]]) -> None:
-    """The predictions as KgCLUE's leaderboard takes them: a line per question, in order."""
-    lines = [json.dumps({"id": i, "question": question.text, "answer": " ||| ".join(one)},
+    """The predictions as KgCLUE's leaderboard takes them: a line per question, in order, under
+    the question's own id (its number where it has none)."""
+    lines = [json.dumps({"id": i if question.id is None else question.id,
+                         "question": question.text, "answer": " ||| ".join(one)},
                         ensure_ascii=False)
              for i, (question, one) in enumerate(zip(questions, triples))]
     replace_file(path, lambda beside: beside.write_text("\n".join(lines) + "\n", encoding="utf-8"))

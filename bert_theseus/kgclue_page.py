@@ -1,4 +1,7 @@
-"""The web page of the question-answering server: one file, no script from elsewhere. ``/?q=…`` asks at once."""
+"""The web page of the question-answering server: one file, no script from elsewhere.
+
+``/?q=…`` asks at once.
+"""
 
 PAGE = """<!doctype html>
 <html lang="zh-CN">
@@ -95,6 +98,7 @@ function show(answers) {
 form.addEventListener("submit", async event => {
   event.preventDefault();
   button.disabled = true;
+  result.replaceChildren(element("p", "hint", "正在查找…"));
   try {
     const reply = await fetch("answer", {method: "POST", body: JSON.stringify(
       {questions: [box.value], n_best: 5})});

@@ -107,10 +107,12 @@ def test_the_calibration_belongs_to_what_was_chosen_on_dev():
     assert found.but(beam=1).calibration == kgclue.Calibration()
 
 
-def test_the_leaderboard_file_has_a_line_per_question():
-    kgclue.write_leaderboard("p.json", [kgclue.Question("问")], [("甲", "乙", "丙")])
-    assert json.loads(Path("p.json").read_text()) == {"id": 0, "question": "问",
-                                                      "answer": "甲 ||| 乙 ||| 丙"}
+def test_the_leaderboard_file_has_a_line_per_question_under_its_own_id():
+    Path("q.json").write_text('{"question": "问"}\n{"id": 7, "question": "答"}\n')
+    kgclue.write_leaderboard("p.json", kgclue.load_questions("q.json"), [("甲", "乙", "丙")] * 2)
+    assert [json.loads(line) for line in Path("p.json").read_text().splitlines()] == [
+        {"id": 0, "question": "问", "answer": "甲 ||| 乙 ||| 丙"},
+        {"id": 7, "question": "答", "answer": "甲 ||| 乙 ||| 丙"}]
 
 
 def test_further_relations_are_new_to_their_subject_and_the_old_stay():

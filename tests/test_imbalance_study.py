@@ -57,6 +57,23 @@ def test_a_text_is_in_one_split_only():
     assert [len(t) for t in texts] == [50, 20, 30] and len(set.union(*texts)) == 100
 
 
+def test_own_data_fills_every_place_it_is_given():
+    """A class too small for the head's place is left out, so that the counts are those named."""
+    assert data._head_that_keeps_most([100, 90, 5]) == 90
+    for split, rows in (("train", {"a": 30, "b": 20, "c": 3}), ("dev", dict.fromkeys("abc", 4)),
+                        ("test", dict.fromkeys("abc", 4))):
+        Path("own").mkdir(exist_ok=True)
+        with open(f"own/{split}.json", "w") as file:
+            for name, count in rows.items():
+                for i in range(count):
+                    file.write(json.dumps({"label": name, "sentence": f"{split}{name}{i}"}) + "\n")
+    corpus = study.load_corpus(".", "own")
+    assert (corpus.classes, corpus.head) == (["a", "b"], 20)
+    for seed in range(4):
+        task = study.cut(corpus.labels, study.long_tail_counts(2, 10, corpus.head), seed)
+        assert np.bincount(task.labels["train"]).tolist() == [20, 2]
+
+
 def test_heads_trained_together_are_those_trained_alone():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, 5)).astype("float32"), rng.integers(0, 3, 64)

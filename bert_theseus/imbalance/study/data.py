@@ -8,6 +8,7 @@ never overlap. The number of classes is what the data can fill: a class that has
 a place at the head is left out of the task.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 from bert_theseus.clue import find_file, read_rows
 from bert_theseus.clue.files import find_folder
 from bert_theseus.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,33 @@ class Corpus:
 def load_corpus(data_dir: str | os.PathLike, name: str) -> Corpus:
     """Reads a task of SOURCES, or any folder in CLUE's layout with train, dev and test.
 
-    A folder of its own is given by its name; its head is its most frequent class. Raises
-    InputError where files, labels or classes are missing.
+    A folder of its own is given by its name; its head is as large as keeps the most rows, classes
+    with fewer rows than that are left out, which is logged. Raises InputError where files, labels
+    or classes are missing.
     """
     source = SOURCES.get(name) or Source(name, name, ("train",), ("dev",), ("test",), 0, 1, 1)
     folder = find_folder(data_dir, (source.folder,))
     rows = {split: _rows(folder, getattr(source, split)) for split in ("train", "dev", "test")}
     rows = _disjoint(rows, source.share)
     counts = {split: _counts(part) for split, part in rows.items()}
-    head = source.head or max(counts["train"].values())
-    least = {"train": source.head or 2, "dev": source.least_dev, "test": source.least_test}
+    head = source.head or _head_that_keeps_most(list(counts["train"].values()))
+    least = {"train": head, "dev": source.least_dev, "test": source.least_test}
     classes = sorted(c for c in counts["train"]
                      if all(counts[s].get(c, 0) >= n for s, n in least.items()))
     if len(classes) < 2:
         raise InputError(f"{len(classes)} usable classes", str(folder), "two are needed, each with "
                          f"rows in train, dev and test (at least {least})")
+    logger.info("%s: %d of %d classes, at most %d rows each to train on", name, len(classes),
+                len(counts["train"]), head)
     index = {c: i for i, c in enumerate(classes)}
     kept = {s: [(t, index[c]) for t, c in part if c in index] for s, part in rows.items()}
     return Corpus(name, head, classes, {s: [t for t, _ in part] for s, part in kept.items()},
                   {s: np.array([c for _, c in part]) for s, part in kept.items()}, {})
+
+
+def _head_that_keeps_most(counts: Sequence[int]) -> int:
+    """The h for which h · (classes with at least h rows) is largest; at least 2."""
+    return max((max(h, 2) for h in counts), key=lambda h: h * sum(n >= h for n in counts))
 
 
 def _rows(folder, stems: Sequence[str]) -> list[tuple[str, str]]:

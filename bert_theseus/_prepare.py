@@ -23,10 +23,12 @@ class _Repairing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if self.paused or fullname not in ("bert4keras", "keras"):
             return None
         importlib.import_module("bert_theseus.backend")
-        # Left in sys.modules, the module's own spec would be used, and its file run once more.
-        self._module = sys.modules.pop(fullname)
+        self._module = sys.modules[fullname]
         self._own_spec = self._module.__spec__
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        # With its own spec the module's file would be run once more. It stays in sys.modules:
+        # whoever only asks for the spec, as TensorFlow does, must not make it vanish.
+        self._module.__spec__ = importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        return self._module.__spec__
 
     def create_module(self, spec):
         return self._module

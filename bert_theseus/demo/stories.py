@@ -1,7 +1,6 @@
-"""Data the project makes itself, and the small models it ships, so that everything runs offline.
+"""A task that needs depth: a book is handed on from person to person; who has it in the end?
 
-The demo task is told in Chinese sentences, in CLUE's own files: a book is handed on from person to
-person, and the question is who has it in the end.
+It is told in Chinese sentences, in CLUE's own files.
 
     赵有书，赵给钱，孙给李，钱给孙。        →  孙
 
@@ -23,11 +22,11 @@ True
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from bert_theseus.errors import InputError
 from bert_theseus.results import replace_file
 
 TASK = "relations"
@@ -36,9 +35,6 @@ PEOPLE = "赵钱孙李"
 LINES = 4
 MIN_LINKS, MAX_LINKS = 1, 3
 LAYERS, HIDDEN, HEADS = 6, 64, 4
-SETTINGS = {"maxlen": 32, "batch_size": 64, "learning_rate": 1e-3, "epochs": [8, 5, 2],
-            "successor_layers": [3]}
-"""What a script sets when it runs on the demo."""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -81,16 +77,24 @@ def demo_task(folder: str | os.PathLike, seed: int = 0, train: int = 8000, dev: 
 
     No story of dev or test is in train. The same seed and sizes give the same files to the byte.
     """
-    random, seen = np.random.default_rng(seed), set()
+    random, seen, splits = np.random.default_rng(seed), set(), {}
     for split, size in (("test", test), ("dev", dev), ("train", train)):
-        rows, held_out = [], frozenset(seen)
+        rows, held_out = splits.setdefault(split, []), frozenset(seen)
         while len(rows) < size:
             text, holder = make_story(random)
             if text not in held_out:
-                rows.append({"id": len(rows), "sentence": text, "label": holder})
+                rows.append((text, holder))
                 seen.add(text)
-        _write(Path(folder) / TASK / f"{split}.json", rows)
-    _write(Path(folder) / TASK / "labels.json", [{"label": person} for person in PEOPLE])
+    return write_task(folder, TASK, splits, PEOPLE)
+
+
+def write_task(folder: str | os.PathLike, name: str, splits: dict[str, list[tuple[str, str]]],
+               labels: Iterable[str]) -> str:
+    """Writes (sentence, label) rows as ``folder/name/{split}.json`` and labels.json."""
+    for split, rows in splits.items():
+        _write(Path(folder) / name / f"{split}.json",
+               [{"id": i, "sentence": text, "label": label} for i, (text, label) in enumerate(rows)])
+    _write(Path(folder) / name / "labels.json", [{"label": label} for label in labels])
     return str(folder)
 
 
@@ -126,17 +130,3 @@ def demo_bert(folder: str | os.PathLike, num_layers: int = LAYERS, seed: int = 0
     bert = build_transformer_model(return_keras_model=False,
                                    **{names.get(k, k): v for k, v in config.items()})
     return str(save_bert(bert, folder, demo_vocab(), config))
-
-
-def shipped_model(name: str) -> Path:
-    """The folder of a model that comes with the package.
-
-    Raises InputError naming those there are.
-    """
-    assets = Path(__file__).parent / "assets"
-    folder = assets / name
-    if not (folder / "bert_config.json").is_file():
-        there = sorted(p.parent.name for p in assets.glob("*/bert_config.json"))
-        raise InputError(f"no shipped model {name!r}", str(assets),
-                         f"there is {', '.join(there) or 'none'}")
-    return folder

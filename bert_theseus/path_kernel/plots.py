@@ -63,7 +63,11 @@ def plot_top_pictures(result: PathKernel, queries: Sequence[int], query_images: 
 
 def plot_kernels(kernels: Mapping[str, np.ndarray], labels: np.ndarray,
                  path: str | os.PathLike) -> None:
-    """Kernels [examples, examples] side by side, examples sorted by label, one scale."""
+    """Kernels [examples, examples] side by side, examples sorted by label, one scale.
+
+    Few colours, since the picture of hundreds of examples is nearly noise to the PNG's compression.
+    """
+    from matplotlib import colormaps
     order = np.argsort(labels, kind="stable")
     edges = np.flatnonzero(np.diff(labels[order])) + 0.5
     names, counts = np.unique(labels, return_counts=True)
@@ -73,17 +77,17 @@ def plot_kernels(kernels: Mapping[str, np.ndarray], labels: np.ndarray,
               for name, kernel in kernels.items()}
     lowest = min(kernel.min() for kernel in normal.values())
     for axes, (name, kernel) in zip(panels, normal.items()):
-        image = axes.imshow(kernel[np.ix_(order, order)], vmin=lowest, vmax=1, cmap="magma",
-                            interpolation="nearest")
+        image = axes.imshow(kernel[np.ix_(order, order)], vmin=lowest, vmax=1,
+                            cmap=colormaps["magma"].resampled(12), interpolation="nearest")
         for edge in edges:
             axes.axhline(edge, color="white", lw=0.3)
             axes.axvline(edge, color="white", lw=0.3)
         axes.set(title=name, xlabel="training examples by label")
-        axes.set_xticks(middles, names, fontsize=7)
-        axes.set_yticks(middles, names, fontsize=7)
+        axes.set_xticks(middles, names, fontsize=9)
+        axes.set_yticks(middles, names, fontsize=9)
         axes.tick_params(length=0)
     figure.colorbar(image, ax=list(panels), label="K / √(K(x,x) K(x',x'))", shrink=0.8)
-    replace_file(path, lambda beside: figure.savefig(beside, dpi=64))
+    replace_file(path, lambda beside: figure.savefig(beside, dpi=72))
 
 
 def plot_steps(rates: Sequence[float], residuals: Mapping[str, Sequence[float]],

@@ -66,7 +66,7 @@ def _uses(report, mean):
                      ("", " of the same labels"))
     ahead = mean("of draws in which top changes more than random", "share")
     guessed = mean("guessed over real change", "ratio")
-    report.claim("gradient products find the explaining examples", verdict(ratio, 2.0, 1.2),
+    report.claim("gradient products find the explaining examples", verdict(strict, 2.0, 1.2),
                  f"training without them changes the output {ratio:.1f}× as much as without random "
                  f"ones (more in {ahead:.0%} of the draws), {strict:.1f}× as without random ones "
                  f"of the same labels; the contributions alone would say {guessed:.1f}× the real "

@@ -262,8 +262,8 @@ def side_by_side(args) -> None:
     mine["resident MB"] = mine["resident MB after 10,000 look-ups"]
     found = {"nested dictionaries": in_process(measure_dictionaries, knowledge),
              "marisa-trie, no objects": in_process(measure_marisa, knowledge), "ours": mine}
-    write_results(args.results / "prefix_tree_peers", 8802, _settings(args), [], time.time() - start,
-                  side_by_side=found)
+    write_results(args.results / "prefix_tree_peers", 8802, _settings(args), [],
+                  time.time() - start, side_by_side=found)
     names = ["build seconds", "file GB", "open seconds", "resident MB",
              "child look-ups per second"]
     print(f"{args.compare:,} triples side by side")

@@ -122,7 +122,8 @@ class Run:
                                               args.batch_size, seed)
             decoder = self.decoder(CachedUniLM(model), tree, 3, "look-ahead")
             fit(model, batches, args.epochs, self.folder / f"seed{seed}",
-                lambda model: Evaluation.run(decoder, questions["dev"]).metric, "score", resume=args.resume)
+                lambda model: Evaluation.run(decoder, questions["dev"]).metric, "score",
+                resume=args.resume)
 
     def decoder(self, model, tree, beam: int, rule: str) -> ConstrainedDecoder:
         return ConstrainedDecoder(model, self.tokenizer, tree, beam, rule, self.args.maxlen,

@@ -91,7 +91,7 @@ def load_bert(folder: str | os.PathLike, model="bert", return_keras_model: bool 
     (None, None, 8)
     """
     paths = bert_folder(folder)
-    _check_config(paths)
+    read_config(paths)
     transformer = bert4keras.models.build_transformer_model(
         paths.config_path, model=model, return_keras_model=False, **kwargs)
     loaded = load_checked(transformer, paths.checkpoint_path)
@@ -300,7 +300,8 @@ def _refuse_unnamed_weights(transformer, mapping: dict) -> None:
                          "transformer", "save these weights with model.save_weights")
 
 
-def _check_config(paths: BertFolder) -> None:
+def read_config(paths: BertFolder) -> dict:
+    """The config of a published model; InputError if it is broken or its vocabulary does not fit."""
     try:
         config = json.loads(Path(paths.config_path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -311,6 +312,7 @@ def _check_config(paths: BertFolder) -> None:
         raise InputError(f"{', '.join(missing)} missing in the config", paths.config_path)
     if paths.dict_path is not None:
         _vocabulary_bytes(paths.dict_path, config["vocab_size"])
+    return config
 
 
 def _vocabulary_bytes(vocab, vocab_size: int | None = None) -> bytes:

@@ -1,17 +1,18 @@
 """BERT-of-Theseus (https://kexue.fm/archives/7575): the article's table, measured.
 
     python scripts/theseus.py                                                      # demo
+    python scripts/theseus.py --task tnews --data_dir CLUE                   # the shipped model
     python scripts/theseus.py --task iflytek --data_dir CLUE --bert_dir chinese_L-12_H-768_A-12
 
 For every seed: the predecessor is fine-tuned; for each number of successor layers k, the first k
 layers are fine-tuned directly, and by module replacing followed by fine-tuning of the successor.
+With --baselines, as in the demo, also from random weights: what pre-training gives.
 """
 
 import time
 
 from bert_theseus import demo, script
 from bert_theseus.backend import keras
-from bert_theseus.errors import InputError
 from bert_theseus.published import bar_plot, measured_row, wide_table
 from bert_theseus.published.theseus import NUMBERS
 from bert_theseus.results import write_results
@@ -26,7 +27,8 @@ parser = script.argument_parser(__doc__.splitlines()[0], "output/theseus", seeds
 parser.add_argument("--task", help="tnews, iflytek, afqmc, ocnli, cmnli, csl, cluewsc, cluener or "
                     "a folder of your own in --data_dir; default: iflytek, or the demo's")
 parser.add_argument("--model", default="bert", help="as in build_transformer_model")
-parser.add_argument("--successor_layers", type=int, nargs="+", help="default: 6 3; demo: 3")
+parser.add_argument("--successor_layers", type=int, nargs="*", help="default: 6 3, of a model of 6 "
+                    "layers or fewer 3; without a number nothing is compressed")
 parser.add_argument("--method", nargs="+", default=["theseus"],
                     choices=["theseus", "linear", "distillation"],
                     help="module replacing at a constant rate (article), at a linear one (paper), "
@@ -42,29 +44,29 @@ parser.add_argument("--learning_rate", type=float, default=2e-5)
 parser.add_argument("--epochs", type=int, nargs=3, default=[5, 10, 5],
                     metavar=("PREDECESSOR", "REPLACING", "SUCCESSOR"))
 parser.add_argument("--train_examples", type=int, help="use only so many, drawn by the seed")
-
-
+parser.add_argument("--baselines", action="store_true", help="also fine-tune all layers from random "
+                    "weights, and logistic regression on bags of characters; the demo does")
 
 # ---- data and initial model ------------------------------------------------------------------
 
 def prepare(args):
-    """Fills in what the demo sets where no data was given, and refuses what cannot work."""
+    """Fills in what was not given: data, task and settings of the demo, the shipped model."""
     if args.data_dir is None:
-        args.data_dir, args.task = demo.demo_task("output/demo"), demo.TASK
+        args.data_dir, args.task = demo.kinds_task("output/demo"), demo.KINDS
+        args.baselines = True
         for name, value in demo.SETTINGS.items():
             if getattr(args, name) == parser.get_default(name):
                 setattr(args, name, value)
-    elif args.bert_dir is None:
-        raise InputError("no model to start from", "--bert_dir", "give a published BERT, or make a "
-                         "random one with python -m bert_theseus init --help")
+    bert_dir = args.bert_dir or demo.shipped_model("tiny_zh")
     args.task = args.task or "iflytek"
-    args.successor_layers = args.successor_layers or [6, 3]
     check_schedule(ConstantRate(args.replacing_rate))
     check_schedule(LinearRate(1, args.linear_b))
-    bert_dir = args.bert_dir or (lambda seed: demo.demo_bert(f"output/demo/bert-{seed}", seed=seed))
-    return Study(script.output_folder(args.output_dir), args.task, args.data_dir, bert_dir,
-                 args.model, args.maxlen, args.batch_size, args.learning_rate,
-                 args.train_examples, args.resume)
+    study = Study(script.output_folder(args.output_dir), args.task, args.data_dir, bert_dir,
+                  args.model, args.maxlen, args.batch_size, args.learning_rate,
+                  args.train_examples, args.resume)
+    if args.successor_layers is None:
+        args.successor_layers = [6, 3] if study.num_layers > 6 else [3]
+    return study
 
 
 # ---- stages ----------------------------------------------------------------------------------
@@ -77,6 +79,11 @@ def run_seed(args, study: Study, seed: int) -> None:
         module_groups(predecessor.num_hidden_layers, layers)    # refused before anything is trained
     classifier = study.head(predecessor)
     name = f"fine-tuned, all {predecessor.num_hidden_layers} layers"
+    if args.baselines:
+        study.bag_of_words()
+        blank = study.transformer("Random-", trained=False)
+        fine_tune(study, blank, study.head(blank), f"{name}, from random weights", "training",
+                  args.epochs[0])
     model = fine_tune(study, predecessor, classifier, name, "training", args.epochs[0])
     trained = model.get_weights()
     for layers in args.successor_layers:
@@ -152,7 +159,8 @@ def main() -> None:
 def order(rows, metric: str) -> str:
     """Whether the article's order, full > Theseus > first layers, was seen."""
     values = {row.name: row.value for row in rows if row.metric == metric}
-    full = next(value for name, value in values.items() if "all" in name)
+    full = next(value for name, value in values.items() if "all" in name
+                if "random" not in name)
     lines = [f"{name}: full {full:.4f}, Theseus {value:.4f}, fine-tuned {direct:.4f}: the order "
              f"full > Theseus > fine-tuned {'holds' if full > value > direct else 'does not hold'}"
              for name, value in values.items() if name.startswith("Theseus, ")

@@ -17,9 +17,10 @@ training can go on at any step.
 from bert_theseus.clue.batches import Batches, NumpyBatches
 from bert_theseus.clue.evaluation import evaluate, predict, predict_outputs, write_predictions
 from bert_theseus.clue.files import find_file, read_rows
+from bert_theseus.clue.floor import BagOfWords
 from bert_theseus.clue.tagging import decode_tags, encode_tags, entity_f1, entities_of
 from bert_theseus.clue.tasks import TASKS, Example, Task, get_task
 
-__all__ = ["TASKS", "Batches", "Example", "NumpyBatches", "Task", "decode_tags", "encode_tags",
-           "entities_of", "entity_f1", "evaluate", "find_file", "get_task", "predict",
-           "predict_outputs", "read_rows", "write_predictions"]
+__all__ = ["TASKS", "BagOfWords", "Batches", "Example", "NumpyBatches", "Task", "decode_tags",
+           "encode_tags", "entities_of", "entity_f1", "evaluate", "find_file", "get_task",
+           "predict", "predict_outputs", "read_rows", "write_predictions"]

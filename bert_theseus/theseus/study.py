@@ -4,12 +4,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bert4keras.models import build_transformer_model
 from bert4keras.optimizers import Adam
 from bert4keras.tokenizers import Tokenizer
 
 from bert_theseus.backend import keras, set_seed
-from bert_theseus.checkpoint import bert_folder, load_bert
-from bert_theseus.clue import Batches, evaluate, get_task, predict, write_predictions
+from bert_theseus.checkpoint import bert_folder, load_bert, read_config
+from bert_theseus.clue import BagOfWords, Batches, evaluate, get_task, predict, write_predictions
 from bert_theseus.export import export_bert
 from bert_theseus.theseus.model import classification_head, tagging_head
 from bert_theseus.training import History, fit
@@ -18,7 +19,7 @@ from bert_theseus.training import History, fit
 class Study:
     """Trains and measures models of one task; call :meth:`begin` for each seed.
 
-    data_dir, task: as for ``get_task``. bert_dir: published folder, or a function seed → folder.
+    data_dir, task: as for ``get_task``. bert_dir: published folder.
     model:    kind of transformer, as in ``build_transformer_model``.
     folder:   every stage keeps its state in ``folder/seed-N/NAME/STAGE``; ``resume`` goes on there.
     train_examples: use only so many, drawn by the seed.
@@ -31,12 +32,14 @@ class Study:
                  train_examples: int | None = None, resume: bool = False):
         self.folder, self.data_dir, self.model, self.seed, self.rows = (
             folder, data_dir, model, 0, {})
-        self.bert_dir = bert_dir if callable(bert_dir) else lambda seed: bert_dir
+        self.bert_dir = bert_dir
         self.maxlen, self.batch_size, self.learning_rate = maxlen, batch_size, learning_rate
         self.train_examples, self.resume = train_examples, resume
-        self.vocab = bert_folder(self.bert_dir(self.seed)).dict_path
+        paths = bert_folder(bert_dir)
+        self.vocab, self.config_path = paths.dict_path, paths.config_path
+        self.num_layers = read_config(paths)["num_hidden_layers"]
         self.task = get_task(task, data_dir)
-        self.dev, self.test = self.batches("dev"), self.batches("test")
+        self.dev, self.test, self.floor = self.batches("dev"), self.batches("test"), None
 
     def begin(self, seed: int) -> None:
         """The next seed: its training data, and no layer left of the one before."""
@@ -52,11 +55,14 @@ class Study:
         return Batches(self.task, examples, Tokenizer(self.vocab, do_lower_case=True), self.maxlen,
                        self.batch_size, shuffle=train, seed=self.seed)
 
-    def transformer(self, prefix: str, layers: int | None = None):
-        """The first layers (None: all) of the pre-trained model."""
+    def transformer(self, prefix: str, layers: int | None = None, trained: bool = True):
+        """The first layers (None: all) of the pre-trained model, or random ones like them."""
         set_seed(self.seed)
         chosen = {} if layers is None else {"num_hidden_layers": layers}
-        return load_bert(self.bert_dir(self.seed), self.model, prefix=prefix, **chosen)
+        if trained:
+            return load_bert(self.bert_dir, self.model, prefix=prefix, **chosen)
+        return build_transformer_model(self.config_path, model=self.model, prefix=prefix,
+                                       return_keras_model=False, **chosen)
 
     def head(self, transformer) -> keras.Model:
         """A new output layer for the task."""
@@ -88,6 +94,17 @@ class Study:
         self.note(name, "inference ms an example", 1000 * seconds / len(answers))
         write_predictions(self.task, self.test.examples, answers,
                           self.place(name) / "test_predict.json")
+
+    def bag_of_words(self) -> None:
+        """The floor: logistic regression on characters, the same for every seed."""
+        if self.task.kind == "tagging":
+            return
+        if self.floor is None or self.train_examples:
+            self.floor = BagOfWords(self.task, self.train.examples)
+        name = "bag of characters, logistic regression"
+        self.note(name, self.task.metric, self.floor.accuracy(self.dev.examples))
+        if self.test.labelled:
+            self.note(name, f"test {self.task.metric}", self.floor.accuracy(self.test.examples))
 
     def export(self, transformer, head, name: str) -> None:
         """Leaves the model as a stand-alone folder."""

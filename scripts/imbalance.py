@@ -10,6 +10,7 @@ loss is tried with several settings and numbers of steps; dev chooses, test is s
 """
 
 import time
+from dataclasses import replace
 from functools import cache
 
 from tqdm import tqdm
@@ -36,17 +37,17 @@ parser.add_argument("--loss", action="append", help="repeatable: train these los
 parser.add_argument("--batch_size", type=int, default=128, help="of the heads")
 parser.add_argument("--learning_rate", type=float, default=0.003, help="of the heads")
 parser.add_argument("--fine_tune", action="store_true", help="train the whole model of --bert_dir")
-parser.add_argument("--everything", action="store_true", help="after the fixed features, tnews at "
-                    "1:10 and 1:100 with the whole model, three seeds, a few losses")
+parser.add_argument("--everything", action="store_true", help="after the tasks on n-grams, tnews on "
+                    "hidden states, and at 1:10, 1:100 the whole model, 3 seeds, a few losses")
 parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
-parser.add_argument("--bert_batch_size", type=int, default=32, help="of fine-tuning")
-parser.add_argument("--bert_learning_rate", type=float, default=0.0003, help="of fine-tuning")
+parser.add_argument("--bert_batch_size", type=int, default=16, help="of fine-tuning")
+parser.add_argument("--bert_learning_rate", type=float, default=0.0005, help="of fine-tuning")
 args = parser.parse_args()
 TASKS = ["tnews", "binary", "thucnews", "iflytek", "cluener"]
 IMBALANCES = args.imbalance or ([1, 10, 100, 1000] if args.data_dir else [1, 10, 100])
 STEPS = args.steps or (400 if args.data_dir else 200)
 BERT = str(args.bert_dir or shipped_model("tiny_zh"))
-FEW = ["class weights", "F1-weighted"]         # of --everything's fine-tuning, besides two
+SUFFIX = {"bert": ", hidden states", "fine-tuned": ", fine-tuned"}
 
 
 def plan():
@@ -57,7 +58,8 @@ def plan():
     tasks = args.task or TASKS[:5 - args.fine_tune]      # several labels have fixed features only
     parts = [(kind, task, IMBALANCES, args.seed, args.loss) for task in tasks]
     if args.everything:
-        parts.append(("fine-tuned", "tnews", [10, 100], args.seed[:3], args.loss or FEW))
+        parts += [("bert", "tnews", IMBALANCES, args.seed, args.loss),
+                  ("fine-tuned", "tnews", [10, 100], args.seed[:3], args.loss or ["class weights"])]
     return parts
 
 
@@ -70,11 +72,19 @@ def load(task):
     return None if task == "cluener" else study.load_corpus(args.data_dir, task)
 
 
+@cache
+def features(task, kind, folder):
+    """Fixed features of a task's texts, kept in a file."""
+    settings = {"kind": kind, "bert": args.bert_dir if kind == "bert" else None}
+    return kept.kept_arrays(folder / "features" / f"{task}_{kind}.npz", settings, args.resume,
+                            lambda: study.text_features(load(task).texts, kind, bert_dir=BERT))
+
+
 # ---------------------------------------------------------------- model
 def run(kind, task, imbalance, seeds, losses, folder):
     """One group: all losses, settings and seeds of a task at one imbalance, kept in a file."""
     corpus, tuned = load(task), kind == "fine-tuned"
-    model = {"bert": args.bert_dir and BERT} if kind in ("bert", "fine-tuned") else {}
+    model = {"bert": args.bert_dir} if kind in SUFFIX else {}
     settings = {"kind": kind, "seeds": seeds, "losses": losses, **model, **(
         {"epochs": args.epochs, "batch_size": args.bert_batch_size,
          "learning_rate": args.bert_learning_rate} if tuned else
@@ -90,12 +100,9 @@ def run(kind, task, imbalance, seeds, losses, folder):
             data = study.load_entity_types(args.data_dir, kind, BERT)
             return study.run_several_labels(*data, seeds, STEPS, args.batch_size, args.learning_rate,
                                             losses)
-        if not corpus.features:
-            corpus.features = kept.kept_arrays(
-                folder / "features" / f"{task}_{kind}.npz", {"kind": kind, **model}, args.resume,
-                lambda: study.text_features(corpus.texts, kind, bert_dir=BERT))
+        data = corpus if corpus.features else replace(corpus, features=features(task, kind, folder))
         return study.run_group(
-            corpus, imbalance, seeds, STEPS, args.batch_size, args.learning_rate, losses,
+            data, imbalance, seeds, STEPS, args.batch_size, args.learning_rate, losses,
             progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))
     path = folder / "groups" / f"{task}_{imbalance:g}_{kind}.npz"
     return kept.kept_group(path, settings, args.resume, make)
@@ -133,10 +140,10 @@ def main():
     start, folder = time.time(), script.output_folder(args.output_dir)
     groups, panels, costs, rows = {}, {}, {}, []
     for kind, task, imbalances, seeds, losses in plan():
-        corpus, suffix = load(task), ", fine-tuned" * (kind == "fine-tuned")
+        corpus, suffix = load(task), SUFFIX.get(kind, "")
         cost = study.step_costs(corpus, args.batch_size, losses)
         for imbalance in study.possible(imbalances, corpus):
-            name = f"{task} 1:{imbalance:g}{suffix}" if corpus else "cluener, several labels"
+            name = f"{task} 1:{imbalance:g}{suffix}" if corpus else f"cluener, several labels{suffix}"
             groups[name] = run(kind, task, imbalance, seeds, losses, folder)
             costs[name] = cost
             rows += report.rows_of(name, groups[name], seeds)

@@ -118,8 +118,8 @@ def _train(name, loss, task, tokens, seed, training) -> dict:
 
 def _classifier(bert_dir: str, classes: int):
     bert = load_bert(bert_dir)
-    first = keras.layers.Lambda(lambda x: x[:, 0], name="CLS-token")(bert.model.output)
-    logits = keras.layers.Dense(classes, kernel_initializer=bert.initializer)(first)
+    mean = keras.layers.GlobalAveragePooling1D()(bert.model.output)      # over the real tokens
+    logits = keras.layers.Dense(classes, kernel_initializer=bert.initializer)(mean)
     return keras.Model(bert.model.input, logits)
 
 

@@ -76,13 +76,14 @@ def best(dev: np.ndarray, lower: bool = False) -> tuple[int, int]:
 def paired_test(a: Sequence[float], b: Sequence[float]) -> dict:
     """Paired t-test over seeds of a against b: mean difference, its 95 % interval, p.
 
-    Fewer than two pairs, or differences that are all the same, have no test: p is 1 where the
-    difference is 0, else None.
+    Differences below 1e-6 count as 0. Fewer than two pairs, or differences that are all the same,
+    have no test: p is 1 where the difference is 0, else None.
 
     >>> paired_test([0.5, 0.6, 0.7], [0.5, 0.6, 0.7])["p"]
     1.0
     """
     difference = np.asarray(a, "float64") - np.asarray(b, "float64")
+    difference[np.abs(difference) < 1e-6] = 0
     mean = float(difference.mean())
     if len(difference) < 2 or np.ptp(difference) < 1e-12:
         return {"difference": mean, "interval": None, "p": 1.0 if abs(mean) < 1e-12 else None}

@@ -1,9 +1,10 @@
 """Evaluation of a decoder on questions, and what a run leaves: table, plots, predictions."""
 
 import dataclasses
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ class Evaluation:
     def run(cls, decoder: ConstrainedDecoder, questions: Sequence[Question],
             progress: bool = False) -> "Evaluation":
         """Answers all questions and compares the first answers."""
+        decoder.answer([questions[0].text])  # traces the model, which is not to be timed
         answers, step, start = [], 8 * decoder.batch_size, time.perf_counter()
         for first in tqdm(range(0, len(questions), step), f"{decoder.rule}, beam "
                           f"{decoder.beam_size}", disable=not progress):
@@ -80,6 +82,25 @@ class Evaluation:
                           for one, q in zip(triples, questions)])
         expected = [(q.subject, q.predicate, q.object) for q in questions]
         return cls(kgclue_metric(triples, expected), triples, probabilities, right, seconds)
+
+    @classmethod
+    def kept(cls, path: Path, identity: Sequence, resume: bool,
+             run: Callable[[], "Evaluation"]) -> "Evaluation":
+        """What ``run`` returns, kept in ``path``; with ``resume`` what is kept there already, if
+        it was made of the same: identity, any values that say of what."""
+        identity = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
+        if resume and path.is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record.pop("identity") == identity:
+                arrays = {name: np.array(record[name]) for name in ("probabilities", "right")}
+                return cls(**record | arrays)
+        found = run()
+        record = {name: value.tolist() if isinstance(value, np.ndarray) else value
+                  for name, value in vars(found).items()}
+        text = json.dumps({"identity": identity, **record}, ensure_ascii=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        return found
 
 
 def report(folder: Path, settings: dict, found: dict, sets: dict, abstain: float,

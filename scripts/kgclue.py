@@ -11,6 +11,7 @@ All of them use --output_dir: the tree, the weights of each seed, the results.
 """
 
 import time
+from itertools import product
 from pathlib import Path
 
 from bert_theseus import kgclue, kgclue_demo, script
@@ -133,11 +134,15 @@ class Run:
         """Every rule and beam on dev and test; table, plots, leaderboard file, calibration."""
         args, start = self.args, time.time()
         tree = PrefixTree.open(self.tree_path, self.tokenizer)
-        sets = self.questions("dev", "test")
-        found = {(split, rule, beam, seed): Evaluation.run(
-                    self.decoder(model, tree, beam, rule), questions, progress=True)
-                 for seed in args.seed for model in [self.trained(seed)]
-                 for split, questions in sets.items() for rule in args.rule for beam in args.beam}
+        sets, found = self.questions("dev", "test"), {}
+        for seed in args.seed:
+            model = self.trained(seed)
+            made_of = (tree.info["id"], self.weights(seed).read_bytes(), args.maxlen)
+            for (split, own), rule, beam in product(sets.items(), args.rule, args.beam):
+                found[split, rule, beam, seed] = Evaluation.kept(
+                    self.folder / "evaluations" / f"{split}, {rule}, beam {beam}, {seed}.json",
+                    (*made_of, own), args.resume, lambda: Evaluation.run(
+                        self.decoder(model, tree, beam, rule), own, progress=True))
         print(report(self.folder, script.settings(args), found, sets, args.abstain, start,
                      NUMBERS if (args.command, args.task) == ("evaluate", "kgclue") else ()))
 

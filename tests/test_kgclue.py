@@ -98,6 +98,23 @@ def test_dev_is_cut_from_train_where_there_is_no_dev_file():
         kgclue.load_sets(folder, ("test",), 2)
 
 
+def test_an_evaluation_is_kept_for_the_same_and_no_other():
+    made = kgclue_report.Evaluation({"score": 0.5}, [["甲", "乙", "丙"]], np.array([0.25]),
+                                    np.array([True]), 1.5)
+    runs = []
+
+    def kept(identity, resume):
+        return kgclue_report.Evaluation.kept(Path("e/one.json"), identity, resume,
+                                             lambda: runs.append(identity) or made)
+
+    kept("a", True)
+    again = kept("a", True)
+    assert runs == ["a"] and vars(again) == vars(made) and again.right.dtype == bool
+    kept("b", True)
+    kept("b", False)
+    assert runs == ["a", "b", "b"]
+
+
 def test_the_calibration_belongs_to_what_was_chosen_on_dev():
     assert kgclue_report.Chosen.read(Path()) == kgclue_report.Chosen("look-ahead", 3, 1)
     fitted = kgclue_report.Chosen("exact", 5, 2, kgclue.Calibration(0.5, 1.0))

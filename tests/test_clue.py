@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_theseus.backend import keras
-from bert_theseus.clue import (TASKS, Batches, NumpyBatches, decode_tags, encode_tags,
-                               entities_of, entity_f1, evaluate, get_task, predict,
+from bert_theseus.clue import (TASKS, BagOfWords, Batches, Example, NumpyBatches, decode_tags,
+                               encode_tags, entities_of, entity_f1, evaluate, get_task, predict,
                                predict_outputs, read_rows, write_predictions)
 from bert_theseus.errors import InputError
 
@@ -386,3 +386,12 @@ def test_leaderboard_file_is_complete_or_absent(tmp_path):
     with pytest.raises(ValueError, match="0 examples but 1"):
         write_predictions(task, [], ["neutral"], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_floor_sees_what_two_texts_share():
+    pairs = [Example(a, b, str(int(a == b))) for a in "天地人和日月" for b in "天地人和日月"]
+    floor = BagOfWords(get_task("afqmc"), pairs, strength=100.0)
+    assert floor.accuracy(pairs) == 1
+    assert floor.predict([Example("天天", "天天"), Example("天天", "地地")]).tolist() == ["1", "0"]
+    with pytest.raises(InputError, match="no bag of words for a tagging task"):
+        BagOfWords(get_task("cluener"), pairs)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bert4keras.models import build_transformer_model
 from bert4keras.optimizers import Adam
 from bert4keras.tokenizers import Tokenizer
+from sklearn.linear_model import LogisticRegression
 
 from bert_theseus import demo
 from bert_theseus.backend import keras, set_seed
@@ -68,6 +70,35 @@ def test_a_small_model_learns_more_than_the_commonest_answer():
     best = fit(model, train, 6, evaluate=lambda m: evaluate(task, m, dev), progress=False).best
     commonest = max(Counter(e.label for e in dev.examples).values()) / len(dev.examples)
     assert best > commonest + 0.05
+
+
+def test_no_word_of_dev_or_test_is_in_train():
+    task, folder = get_task(demo.KINDS, demo.kinds_task("kinds")), "kinds"
+    words = {split: {word for e in task.load(folder, split) for word in demo.WORDS[e.label]
+                     if word in e.text} for split in ("train", "dev", "test")}
+    assert [len(found) for found in words.values()] == [144, 72, 72]
+    assert not words["train"] & (words["dev"] | words["test"]) and not words["dev"] & words["test"]
+    demo.kinds_task("again")
+    assert (Path("kinds/kinds/dev.json").read_bytes() == Path("again/kinds/dev.json").read_bytes())
+
+
+def test_the_shipped_model_knows_kinds_of_words_it_was_not_shown():
+    """A regression on its frozen hidden states, beside one on those of random weights."""
+    task, folder = get_task(demo.KINDS, demo.kinds_task("kinds")), "kinds"
+    trained = load_bert(demo.shipped_model("tiny_zh"))
+    blank = build_transformer_model(demo.shipped_model("tiny_zh") / "bert_config.json",
+                                    return_keras_model=False)
+    tokenizer = Tokenizer(str(demo.shipped_model("tiny_zh") / "vocab.txt"), do_lower_case=True)
+    scores = []
+    for bert in (trained, blank):
+        features = {}
+        for split in ("train", "dev"):
+            batches = Batches(task, task.load(folder, split), tokenizer, 32, 720, shuffle=False)
+            states = [bert.model.predict_on_batch(x).mean(1) for x, _ in batches.epoch(0)]
+            features[split] = np.concatenate(states), batches.labels
+        regression = LogisticRegression(C=0.1, max_iter=1000).fit(*features["train"])
+        scores.append(regression.score(*features["dev"]))
+    assert scores[0] > 0.6 and scores[0] > scores[1] + 0.2
 
 
 def test_an_absent_shipped_model_is_named():

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bert_theseus.backend import keras
 from bert_theseus.clue import NumpyBatches, find_file, read_rows
+from bert_theseus.clue.unilm import unilm_batches
 from bert_theseus.errors import InputError
 from bert_theseus.prefix_tree import split_subject
 from bert_theseus.results import replace_file
@@ -86,20 +88,8 @@ def training_batches(questions: Sequence[Question], tokenizer, maxlen: int = 128
     Questions are cut to half of ``maxlen`` as in the article.
     """
     rows = [_encode(question, tokenizer, maxlen) for question in questions]
-
-    def make(index):
-        length = max(len(rows[i][0]) for i in index)
-        tokens, segments = np.zeros((2, len(index), length), "int32")
-        for k, i in enumerate(index):
-            ids, start = rows[i]
-            tokens[k, :len(ids)], segments[k, start:len(ids)] = ids, 1
-        targets = np.zeros_like(tokens)
-        targets[:, :-1] = np.where(segments[:, 1:] > 0, tokens[:, 1:], 0)
-        return [tokens, segments], targets
-
     identity = repr([(q.text, q.subject, q.predicate) for q in questions]).encode()
-    return NumpyBatches(len(rows), batch_size, make, seed=seed, identity=identity,
-                        lengths=[len(ids) for ids, _ in rows])
+    return unilm_batches(rows, batch_size, seed, identity)
 
 
 def _encode(question: Question, tokenizer, maxlen: int) -> tuple[list[int], int]:
@@ -110,16 +100,35 @@ def _encode(question: Question, tokenizer, maxlen: int) -> tuple[list[int], int]
     return (asked + answer)[:maxlen], len(asked)
 
 
-def answer_crossentropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+def answer_model(model: keras.Model) -> keras.Model:
+    """The same layers with logits for the answer's tokens alone [answer tokens, vocabulary].
+
+    model: ``build_transformer_model(..., with_mlm="linear", application="unilm")``. Most of a
+    batch is question and padding, whose predictions nobody asks for; they would take a third of
+    a small model's time, and of a large vocabulary most of the memory. The rows are those where
+    ``training_batches`` has a target, in its order.
+    """
+    position = keras.layers.Lambda(_before_answer_tokens, name="Before-Answer-Tokens")
+    x = position([model.get_layer("MLM-Dense").input, model.inputs[1]])  # [answer tokens, hidden]
+    x = model.get_layer("MLM-Norm")(model.get_layer("MLM-Dense")(x))
+    x = model.get_layer("Embedding-Token")(x, mode="dense")
+    return keras.models.Model(model.inputs, model.get_layer("MLM-Bias")(x))
+
+
+def _before_answer_tokens(inputs: list[tf.Tensor]) -> tf.Tensor:
+    states, segments = inputs  # [batch, length, hidden], [batch, length]
+    return tf.boolean_mask(states[:, :-1], segments[:, 1:] > 0)
+
+
+def answer_token_crossentropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Mean cross-entropy over the answer tokens of a batch.
 
-    targets: [batch, length], 0 where nothing is to be predicted. logits: [batch, length,
-    vocabulary] (a model with ``with_mlm="linear"``). Scalar.
+    targets: [batch, length], 0 where nothing is to be predicted. logits: [answer tokens,
+    vocabulary], of an ``answer_model``. Scalar.
     """
     targets = tf.cast(targets, tf.int32)
-    counts = tf.cast(targets > 0, logits.dtype)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # [batch, length]
-    return tf.reduce_sum(loss * counts) / tf.reduce_sum(counts)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.boolean_mask(targets, targets > 0), logits))
 
 
 # ---- metric ----------------------------------------------------------------------------------

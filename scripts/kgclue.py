@@ -105,7 +105,7 @@ class Run:
         model, weights = self.model(), self.weights(seed)
         if not weights.is_file():
             raise InputError("no trained weights", weights, "run the command train first")
-        load_weights(model, weights)
+        load_weights(kgclue.answer_model(model), weights)
         return CachedUniLM(model)
 
     def weights(self, seed: int) -> Path:
@@ -117,11 +117,12 @@ class Run:
         questions = self.questions("train", "dev")
         for seed in args.seed:
             set_seed(seed)
-            model = self.model()
-            model.compile(Adam(args.learning_rate), kgclue.answer_crossentropy)
+            whole = self.model()
+            model = kgclue.answer_model(whole)
+            model.compile(Adam(args.learning_rate), kgclue.answer_token_crossentropy)
             batches = kgclue.training_batches(questions["train"], self.tokenizer, args.maxlen,
                                               args.batch_size, seed)
-            decoder = self.decoder(CachedUniLM(model), tree, 3, "look-ahead")
+            decoder = self.decoder(CachedUniLM(whole), tree, 3, "look-ahead")
             fit(model, batches, args.epochs, self.folder / f"seed{seed}",
                 lambda model: Evaluation.run(decoder, questions["dev"]).metric, "score",
                 resume=args.resume)

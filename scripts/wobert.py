@@ -51,8 +51,8 @@ args = parser.parse_args()
 def prepare(output):
     """Task names and the two model folders; in the demo its data and the shipped models."""
     if args.data_dir is None:
-        args.data_dir, args.task = str(demo.demo_task("output/demo", train=2000)), [demo.TASK]
-        args.epochs, args.learning_rate, args.seed = min(args.epochs, 3), 5e-4, args.seed[:2]
+        args.data_dir, args.task = demo.kinds_task("output/demo"), [demo.KINDS]
+        args.epochs, args.learning_rate = min(args.epochs, 5), 3e-4
     chars, words = args.bert_dir or demo.shipped_model("tiny_zh"), args.word_dir
     if words is None:
         words = convert_checkpoint(chars, output / "words", args.num_words, user_dict=args.user_dict
@@ -100,10 +100,9 @@ def measure_task(name, folders, output):
                                  output / f"{name}-{unit}-{seed}",
                                  lambda model: evaluate(task, model, held), task.metric,
                                  resume=args.resume, name=f"{unit} {name} seed {seed}"))
-        rows.append(measured_row(NUMBERS, unit, task.metric, [h.best for h in histories],
-                                 args.seed, name))
-        rows.append(measured_row(NUMBERS, f"{unit}, training {name}", "seconds",
-                                 [h.seconds for h in histories], args.seed))
+        for metric, values in ((task.metric, [history.best for history in histories]),
+                               ("seconds", [history.seconds for history in histories])):
+            rows.append(measured_row(NUMBERS, f"{unit}, {name}", metric, values, args.seed))
     return rows
 
 
@@ -123,9 +122,9 @@ def measure_writing(name, folders, output):
                 "BLEU", resume=args.resume, name=f"{unit} {name} seed {seed}")
             for beam in args.beams:
                 for metric, value in generation.measure(writer, dev, beam).items():
-                    scores.setdefault((f"{unit}, beam {beam}", metric), []).append(value)
-    return [measured_row(NUMBERS, unit, metric, values, args.seed, name)
-            for (unit, metric), values in scores.items()]
+                    scores.setdefault((f"{unit}, {name}, beam {beam}", metric), []).append(value)
+    return [measured_row(NUMBERS, label, metric, values, args.seed)
+            for (label, metric), values in scores.items()]
 
 
 def measure_speed(name, folders):

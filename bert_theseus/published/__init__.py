@@ -107,7 +107,7 @@ def _number(value: float | None, metric: str) -> str:
 
 
 PERCENT = {"accuracy", "dev accuracy", "test accuracy", "F1", "entity F1", "dev F1", "test F1",
-           "test entity F1"}
+           "test entity F1", "Rouge-L", "Rouge-1", "Rouge-2", "BLEU"}
 
 
 def _measured(row: Row) -> str:

@@ -16,7 +16,7 @@ def plot_reconstruction(results: Mapping[str, PathKernel], path: str | os.PathLi
         true = (result.output - result.initial).ravel()
         axes.axline((0, 0), slope=1, color="lightgray", zorder=0)
         axes.scatter(true, (result.reconstruction - result.initial).ravel(), s=5, alpha=0.5)
-        axes.set(title=f"{name}: largest residual {result.max_residual:.1g}",
+        axes.set(title=f"{name}: largest residual {result.max_residual:.2g}",
                  xlabel="true output − initial output")
     panels[0].set_ylabel("sum of the contributions")
     replace_file(path, figure.savefig)

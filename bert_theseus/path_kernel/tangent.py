@@ -1,7 +1,6 @@
 """The tangent kernel alone, K(x, x') = <∂f(x)/∂θ, ∂f(x')/∂θ>; kexue.fm/archives/8009."""
 
 import numpy as np
-import tensorflow as tf
 
 from bert_theseus.backend import keras
 from bert_theseus.path_kernel import memory
@@ -31,11 +30,11 @@ def tangent_kernel(model: keras.Model, x1, x2=None, diagonal: bool = False, meth
     size = length(x1) * length(x2) * outputs * (1 if diagonal else outputs)
     memory.check(memory.Estimate(result=8 * size, weights=0, adjoint=0, chunk=0), memory_limit)
     work = working_bytes(signals, first.factors, 1, length(x1), outputs)
-    pair = tf.function(lambda a, b: contract(signals.sites, a, b, diagonal), reduce_retracing=True)
     parts = []
     left = signals.queries(x1).factors
     for index in chunks(np.arange(length(x2)), max(1, memory.CHUNK // work)):
-        products = pair(left, signals.queries(take(x2, index)).factors).numpy()
+        right = signals.queries(take(x2, index)).factors
+        products = contract(signals.sites, left, right, diagonal).numpy()
         parts.append(np.swapaxes(products, 0, 1))                  # [n1, chunk, outputs, …]
     kernel = np.concatenate(parts, axis=1).astype("float64")
     return kernel[..., 0] if diagonal else kernel

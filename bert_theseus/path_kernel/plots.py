@@ -18,6 +18,7 @@ def plot_reconstruction(results: Mapping[str, PathKernel], path: str | os.PathLi
         axes.scatter(true, (result.reconstruction - result.initial).ravel(), s=5, alpha=0.5)
         axes.set(title=f"{name}: largest residual {result.max_residual:.2g}",
                  xlabel="true output − initial output")
+        axes.title.set_fontsize(10)
     panels[0].set_ylabel("sum of the contributions")
     replace_file(path, figure.savefig)
 

@@ -25,7 +25,7 @@ from bert_theseus.path_kernel.sites import Factor, Site, WholeSite, layer_site
 METHODS = ("auto", "layers", "vectorized", "sequential", "forward")
 FORWARD = 4
 """Forward-mode products of a batch that cost what one gradient an example by ``vectorized_map``
-costs (measured on a convolution network: 7 ms against 30 ms a batch of 128)."""
+costs: even between 4 and 8 of them (``benchmarks/path_kernel_forward.py``)."""
 
 
 class Queries(NamedTuple):

@@ -9,6 +9,7 @@ from bert_theseus.path_kernel import (Deletion, PathKernel, PathKernelMachine, S
                                       deletion_test, explained, fixed_alpha, fixed_outputs,
                                       support_vector_machine)
 from bert_theseus.path_kernel.optimizers import as_optimizer
+from bert_theseus.path_kernel.plots import plot_steps
 from bert_theseus.path_kernel.report import Finished, Report
 from bert_theseus.path_kernel.sentences import encode, sentences
 from bert_theseus.path_kernel.statements import add_statements
@@ -184,3 +185,10 @@ def test_tables_of_examples_are_written_as_markdown(tmp_path):
     report = Report(tables={"titles": [("text", "label"), ("好吃", "1")]})
     report.write_tables(tmp_path)
     assert (tmp_path / "titles.md").read_text(encoding="utf-8").split("\n")[2].startswith("| 好吃 |")
+
+
+def test_slopes_of_the_step_size_plot_are_those_of_power_laws(tmp_path):
+    rates = np.array([0.4, 0.2, 0.1])
+    slopes = plot_steps(rates, {"left": 3 * rates, "simpson": rates**4}, tmp_path / "steps.png")
+    assert np.isclose(slopes["left"], 1) and np.isclose(slopes["simpson"], 4)
+    assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")

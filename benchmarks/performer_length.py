@@ -5,7 +5,7 @@
 Both ways run in turn in one process on the same input, one sequence, head size 64, all positions
 under a mask as BERT has it: bert4keras' own attention beside ours, in a whole block (with its
 projections and feed-forward layer) and alone, forward and with all gradients. Exact attention is
-left out where it would need more than half of the free memory. A second table sets the causal form
+left out where it would need more memory than is free. A second table sets the causal form
 beside the published one as the paper words it, a loop over positions, unrolled while tracing.
 """
 
@@ -28,6 +28,7 @@ from bert_theseus.results import Row, replace_file, write_results
 LENGTHS = [128, 256, 512, 1024, 2048, 4096, 8192, 16384]
 PARTS = {"attention": cost.attention_only, "block": cost.encoder_block}
 PASSES = {"forward": False, "forward-backward": True}
+SHARE = 0.85            # of the free memory that exact attention may need
 ARTICLE = 5000          # kexue.fm 7921: a clear advantage only from about this length
 
 
@@ -41,7 +42,7 @@ def measure(steps: dict, hidden: int, features: int, length: int) -> list[dict]:
     """Every part and pass at one length: seconds and bytes, exact None where it would not fit."""
     records = []
     for (part, name), ways in steps.items():
-        fits = exact_bytes(hidden, length, PASSES[name]) < 0.5 * free_memory()
+        fits = exact_bytes(hidden, length, PASSES[name]) < SHARE * free_memory()
         runs = [way(length) for way in (ways if fits else ways[:1])]
         seconds = cost.seconds(runs, repeats=15, limit=2.5) + [None]
         records.append({"hidden": hidden, "features": features, "length": length, "part": part,
@@ -63,7 +64,7 @@ def peaks(way: str, hidden: int, features: int, lengths) -> dict[int, int]:
     call(128)()
     before, found = peak(), {}
     for length in sorted(n for n in lengths if n >= 1024):
-        if way == "exact" and exact_bytes(hidden, length, True) > 0.5 * free_memory():
+        if way == "exact" and exact_bytes(hidden, length, True) > SHARE * free_memory():
             break
         call(length)()
         found[length] = peak() - before
@@ -77,8 +78,8 @@ def peak() -> int:
 
 
 def exact_bytes(hidden: int, length: int, backward: bool) -> int:
-    """An estimate from above: so many [heads, length, length] matrices at once."""
-    return 4 * (hidden // 64) * length**2 * (6 if backward else 4)
+    """An estimate: so many [heads, length, length] matrices at once; measured are 4 and 3."""
+    return 4 * (hidden // 64) * length**2 * (5 if backward else 4)
 
 
 def free_memory() -> int:
@@ -162,6 +163,15 @@ def causal(lengths) -> list[Row]:
     return rows
 
 
+def kernels(hidden: int, features: int, length: int) -> list[Row]:
+    """Seconds of a block forward and backward with each feature map, all in turn."""
+    names = [name for name, kernel in KERNELS.items() if not kernel.per_feature]
+    runs = [cost.step(cost.encoder_block(hidden, features, kernel=name), hidden)(length)
+            for name in names]
+    return [Row(f"{name}, block, hidden {hidden}, length {length}", "seconds a step", [seconds])
+            for name, seconds in zip(names, cost.seconds(runs, limit=4.0))]
+
+
 def plot(records, path: Path) -> None:
     """Time of a block and peak memory of attention against length, forward-backward."""
     from matplotlib.figure import Figure
@@ -220,7 +230,7 @@ def main() -> None:
             records += found
             print(f"hidden {hidden}, length {length}: {time.time() - start:.0f} s", flush=True)
         rows += marks(records, hidden) + floor(records, hidden, args.num_features)
-    rows += causal(args.causal_lengths)
+    rows += kernels(args.hidden[0], args.num_features, 2048) + causal(args.causal_lengths)
     cells = [("hidden", "length", "part", "pass", "linear ms", "exact ms", "times faster",
               "linear MiB", "exact MiB")]
     cells += [(r["hidden"], r["length"], r["part"], r["pass"], *map(number, (

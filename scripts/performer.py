@@ -27,9 +27,9 @@ from bert4keras.tokenizers import Tokenizer
 
 # ---- settings --------------------------------------------------------------------------------
 
+PARTS = ("error", "exchange", "training", "length")
 parser = script.argument_parser(__doc__.splitlines()[0], "output/performer", seeds=(1, 2, 3))
-parser.add_argument("--part", nargs="+", default=["error", "exchange", "training", "length"],
-                    choices=["error", "exchange", "training", "length"])
+parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
 parser.add_argument("--task", help="the short task (default tnews, or the demo's)")
 parser.add_argument("--long_task", help="a second task for training, or none (default iflytek; "
                     "demo: none)")
@@ -58,6 +58,8 @@ DEMO = {"seed": [1], "maxlen": [32, 32], "learning_rate": 1e-3, "epochs": 4,
 def prepare(args):
     """Fills in what the demo sets where no data was given, and refuses what cannot work."""
     if args.data_dir is None:
+        if {args.task, args.long_task} - {None, "none", demo.TASK}:
+            raise InputError("a task without data", "--task, --long_task", "give --data_dir")
         args.data_dir, args.task = demo.demo_task("output/demo"), demo.TASK
         args.long_task = args.long_task or "none"
         for name, value in DEMO.items():
@@ -68,9 +70,9 @@ def prepare(args):
                          "random one with python -m bert_theseus init --help")
     args.bert_dir = args.bert_dir or demo.demo_bert("output/demo/bert")
     args.task, args.long_task = args.task or "tnews", args.long_task or "iflytek"
-    if min(args.features + args.error_features + args.lengths) < 1:
-        raise InputError("less than one feature or position", "--features, --error_features, "
-                         "--lengths", "give at least 1")
+    for name in ("features", "error_features", "lengths"):
+        if min(getattr(args, name)) < 1:
+            raise InputError(f"{name} of {min(getattr(args, name))}", f"--{name}", "give 1 or more")
     return args
 
 
@@ -144,8 +146,6 @@ def length(args, journal: Journal) -> None:
     journal.measure(f"lengths {args.lengths}", lambda: parts.length(args.lengths, journal.cell))
 
 
-PARTS = {"error": error, "exchange": exchange, "training": training, "length": length}
-
 # ---- run -------------------------------------------------------------------------------------
 
 def main() -> None:
@@ -155,7 +155,8 @@ def main() -> None:
     journal = Journal(folder / "journal.json", args.resume, {    # a cell's name says the others
         key: value for key, value in script.settings(args).items() if key not in named})
     for part in args.part:
-        PARTS[part](args, journal)
+        {"error": error, "exchange": exchange, "training": training, "length": length}[part](
+            args, journal)
     rows = [measured_row(NUMBERS, *name, values, args.seed[:len(values)])
             for name, values in journal.rows.items()]
     write_results(folder, 7921, script.settings(args), rows, time.time() - start)

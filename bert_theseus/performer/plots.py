@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bert_theseus.performer.kernels import KERNELS
 from bert_theseus.results import Row, replace_file
 
@@ -32,7 +34,8 @@ def error_plot(rows: Sequence[Row], folder: Path) -> None:
         for way in dict.fromkeys(groups[1] for groups, _ in found):
             _line(axis, [(int(g[2]), row) for g, row in found if g[:2] == (source, way)
                          and row.value <= _HIGHEST], way)
-        axis.set(xscale="log", yscale="log", xlabel="random features m", title=source)
+        axis.set(xscale="log", yscale="log", xlabel="random features m",
+                 title=source.replace("block", "the model's block"))
         _plain_ticks(axis, sorted({int(g[2]) for g, _ in found}))
         axis.axhline(1, color="gray", ls="--", lw=0.8)
     panels[0].set_ylim(top=_HIGHEST)
@@ -59,7 +62,8 @@ def recovery_plot(rows: Sequence[Row], folder: Path) -> None:
 def training_plots(rows: Sequence[Row], folder: Path) -> None:
     """Accuracy and time of each kernel, one picture a task: ``training-TASK.png``."""
     from matplotlib.figure import Figure
-    found = [(m.groups(), row) for row in rows if (m := _TRAINING.match(row.name))]
+    found = [(m.groups(), row) for row in rows if row.metric in ("accuracy", "ms a step")
+             and (m := _TRAINING.match(row.name))]
     for task in dict.fromkeys(groups[0] for groups, _ in found):
         kernels = list(dict.fromkeys(g[1] for g, _ in found if g[0] == task))
         figure = Figure(figsize=(8, 1.3 + 0.35 * len(kernels)), layout="constrained")
@@ -67,7 +71,7 @@ def training_plots(rows: Sequence[Row], folder: Path) -> None:
         for axis, metric, scale in zip(panels, ("accuracy", "ms a step"), (100, 1)):
             chosen = [row for g, row in found if g[0] == task and row.metric == metric]
             axis.barh(kernels, [scale * row.value for row in chosen], 0.6, capsize=3,
-                      xerr=[scale * (row.std or 0) for row in chosen])
+                      xerr=[scale * (np.nan if row.std is None else row.std) for row in chosen])
             axis.set_xlabel("accuracy, % of dev" if scale == 100 else metric)
         panels[0].invert_yaxis()
         figure.suptitle(f"Same start, {task}")

@@ -31,7 +31,8 @@ parser.add_argument("--imbalance", action="append", type=float,
                     "(demo: 1, 10, 100), at most what a task's largest class has")
 parser.add_argument("--features", choices=("ngrams", "bert"), default="ngrams",
                     help="fixed features: character n-grams, or hidden states of --bert_dir")
-parser.add_argument("--steps", type=int, help="of training each head; default 400 (demo: 200)")
+parser.add_argument("--steps", type=int, help="of training each head; default 400 (several labels: "
+                    "1600, demo: 200)")
 parser.add_argument("--loss", action="append", help="repeatable: train these losses alone (and "
                     "cross-entropy and logit adjusted), by the names the table shows")
 parser.add_argument("--batch_size", type=int, default=128, help="of the heads")
@@ -45,7 +46,7 @@ parser.add_argument("--bert_learning_rate", type=float, default=0.0005, help="of
 args = parser.parse_args()
 TASKS = ["tnews", "binary", "thucnews", "iflytek", "cluener"]
 IMBALANCES = args.imbalance or ([1, 10, 100, 1000] if args.data_dir else [1, 10, 100])
-STEPS = args.steps or (400 if args.data_dir else 200)
+STEPS = {"cluener": 1600, "gaussians": 200}
 BERT = str(args.bert_dir or shipped_model("tiny_zh"))
 SUFFIX = {"bert": ", hidden states", "fine-tuned": ", fine-tuned"}
 
@@ -83,12 +84,12 @@ def features(task, kind, folder):
 # ---------------------------------------------------------------- model
 def run(kind, task, imbalance, seeds, losses, folder):
     """One group: all losses, settings and seeds of a task at one imbalance, kept in a file."""
-    corpus, tuned = load(task), kind == "fine-tuned"
+    corpus, tuned, steps = load(task), kind == "fine-tuned", args.steps or STEPS.get(task, 400)
     model = {"bert": args.bert_dir} if kind in SUFFIX else {}
     settings = {"kind": kind, "seeds": seeds, "losses": losses, **model, **(
         {"epochs": args.epochs, "batch_size": args.bert_batch_size,
          "learning_rate": args.bert_learning_rate} if tuned else
-        {"steps": STEPS, "batch_size": args.batch_size, "learning_rate": args.learning_rate})}
+        {"steps": steps, "batch_size": args.batch_size, "learning_rate": args.learning_rate})}
 
     def make():
         if tuned:
@@ -98,11 +99,11 @@ def run(kind, task, imbalance, seeds, losses, folder):
                 losses, folder / "fine_tuned", args.resume)
         if corpus is None:
             data = study.load_entity_types(args.data_dir, kind, BERT)
-            return study.run_several_labels(*data, seeds, STEPS, args.batch_size, args.learning_rate,
+            return study.run_several_labels(*data, seeds, steps, args.batch_size, args.learning_rate,
                                             losses)
         data = corpus if corpus.features else replace(corpus, features=features(task, kind, folder))
         return study.run_group(
-            data, imbalance, seeds, STEPS, args.batch_size, args.learning_rate, losses,
+            data, imbalance, seeds, steps, args.batch_size, args.learning_rate, losses,
             progress=lambda s: tqdm(s, f"{task} 1:{imbalance:g}", unit="seed"))
     path = folder / "groups" / f"{task}_{imbalance:g}_{kind}.npz"
     return kept.kept_group(path, settings, args.resume, make)

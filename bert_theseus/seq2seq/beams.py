@@ -60,13 +60,18 @@ class Beams:
 
 
 class Session:
-    """One batch of questions under way: model, caches, pool of answer tokens."""
+    """One batch of questions under way: model, caches, pool of answer tokens.
+
+    Sizes of what the model is given are rounded up, questions by repeating the first one, so
+    that few different shapes occur: oneDNN keeps a kernel for every shape it has seen, and a
+    server would see new ones for hours.
+    """
 
     def __init__(self, model: CachedUniLM, token_ids: np.ndarray):
         self.model = model
-        self.question, first = model.encode(token_ids)
+        self.question, first = model.encode(token_ids[_filled(np.arange(len(token_ids)))])
         self.first = first.numpy()                                        # [batch, vocabulary]
-        self.pool = model.empty_pool(len(token_ids))
+        self.pool = model.empty_pool(len(self.first))
         self.entries = 0
 
     def feed(self, beams: Beams, owners: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -85,7 +90,7 @@ class Session:
             chain = slice(self.entries + slot[i], self.entries + slot[i] + count)
             mask[question, new, chain] = np.tri(count, dtype=bool)
             beams.past[i, chain] = True
-        wanted = np.stack([beams.owner, slot + beams.pending - 1], 1)
+        wanted = _filled(np.stack([beams.owner, slot + beams.pending - 1], 1))
         scores, self.pool = self.model.extend(self.question, self.pool, tokens, depths, mask,
                                               wanted, owners, targets)
         self.entries += width
@@ -98,7 +103,7 @@ class Session:
         for i, (owner, count) in enumerate(zip(beams.owner.tolist(), beams.pending.tolist())):
             slot[i] = filled[owner]
             filled[owner] += count
-        return slot, int(filled.max())
+        return slot, int(filled.max()) + int(filled.max()) % 2
 
     def _own(self, batch: int, width: int) -> np.ndarray:
         """A mask [batch, new, entries + new] in which every new token sees itself alone."""
@@ -114,9 +119,9 @@ class Session:
         that the nodes belong to are run.
         """
         asked, batch = np.unique(beams.owner[nodes.owners], return_inverse=True)
+        slot = np.arange(len(batch)) - np.searchsorted(batch, batch)  # sorted like the beams
+        asked, width = _filled(asked), round_up(int(slot.max()) + 1)
         question, pool = self.model.select(self.question, self.pool, asked)
-        slot = np.arange(len(batch)) - np.searchsorted(batch, batch)
-        width = int(slot.max()) + 1
         tokens, depths = np.zeros((2, len(asked), width), "int32")
         mask, past = self._own(len(asked), width), pad(beams.past, self.entries + width)
         tokens[batch, slot], depths[batch, slot] = nodes.tokens, nodes.depths
@@ -124,11 +129,12 @@ class Session:
             mask[batch[i], slot[i]] |= past[nodes.owners[i]] if parent < 0 else \
                 mask[batch[i], slot[parent]]
         scores, _ = self.model.extend(question, pool, tokens, depths, mask,
-                                      np.stack([batch, slot], 1), rows, targets)
+                                      _filled(np.stack([batch, slot], 1)), rows, targets)
         return scores.numpy()
 
     def keep(self, questions: np.ndarray) -> None:
         """Drops all questions but these; the caller renumbers the owners."""
+        questions = _filled(questions)
         self.question, self.pool = self.model.select(self.question, self.pool, questions)
         self.first = self.first[questions]
 
@@ -142,6 +148,21 @@ class Nodes:
     depths: np.ndarray
     parents: np.ndarray
     owners: np.ndarray
+
+
+def round_up(size: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, … (a power of two, or one and a half).
+
+    >>> [round_up(size) for size in (1, 3, 5, 9, 13, 33)]
+    [1, 3, 6, 12, 16, 48]
+    """
+    power = 1 << (size - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and size <= power * 3 // 4 else power
+
+
+def _filled(rows: np.ndarray) -> np.ndarray:
+    """The rows, and the first one again up to a number that ``round_up`` returns."""
+    return np.concatenate([rows, np.repeat(rows[:1], round_up(len(rows)) - len(rows), axis=0)])
 
 
 def pad(past: np.ndarray, entries: int) -> np.ndarray:

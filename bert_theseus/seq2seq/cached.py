@@ -148,7 +148,9 @@ class CachedUniLM:
 
     def _extend(self, question, pool, tokens, depths, mask, wanted, rows, targets):
         positions = question.lengths[:, None] + depths
-        places = tf.concat([pool.positions, positions], 1)
+        grown = tf.concat([pool.positions, positions], 1)
+        spare = -tf.shape(grown)[1] % 16  # few different shapes, see ``beams.Session``
+        places, mask = tf.pad(grown, [[0, 0], [0, spare]]), tf.pad(mask, [[0, 0]] * 2 + [[0, spare]])
         asked = tf.broadcast_to(tf.range(tf.shape(question.mask)[1])[None],
                                 tf.shape(question.mask))
         x = self._embed(tokens, tf.ones_like(tokens), positions)
@@ -157,12 +159,14 @@ class CachedUniLM:
             q, k, v = self._project(i, x, positions)
             keys.append(tf.concat([pool.keys[i], k], 1))
             values.append(tf.concat([pool.values[i], v], 1))
+            spared = [tf.pad(x, [[0, 0], [0, spare], [0, 0], [0, 0]])
+                      for x in (keys[i], values[i])]
             x = self._block(i, x, q, [
                 (question.keys[i], question.values[i], asked, question.mask[:, None]),
-                (keys[i], values[i], places, mask)], positions)
+                (*spared, places, mask)], positions)
         predictions = self._predict(tf.gather_nd(x, wanted))              # [n, vocabulary]
         return (tf.gather_nd(predictions, tf.stack([rows, targets], 1)),
-                Pool(keys, values, places))
+                Pool(keys, values, grown))
 
     def _select(self, question, pool, rows):
         return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), (question, pool))

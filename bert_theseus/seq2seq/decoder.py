@@ -96,7 +96,7 @@ class ConstrainedDecoder:
         return answers
 
     def _search(self, ids: list[np.ndarray], n_best: int) -> list[list[Finished]]:
-        length = -(-max(map(len, ids)) // 8) * 8  # few different shapes, see ``Session``
+        length = -(-max(map(len, ids)) // 4) * 4  # few different shapes, see ``Session``
         length = min(length, self.model.max_position or length)
         padded = np.zeros((len(ids), length), "int32")
         for row, own in zip(padded, ids):

@@ -18,7 +18,7 @@ from bert_theseus.errors import InputError
 from bert_theseus.performer import KERNELS, build_performer_model, data, parts
 from bert_theseus.performer.journal import Journal
 from bert_theseus.performer.plots import draw
-from bert_theseus.published import measured_row, table
+from bert_theseus.published import measured_row, wide_table
 from bert_theseus.published.performer import NUMBERS
 from bert_theseus.results import write_results
 from bert_theseus.theseus import classification_head
@@ -52,7 +52,7 @@ parser.add_argument("--lengths", type=int, nargs="+", default=[128, 256, 512, 10
 DEMO = {"seed": [1], "maxlen": [32, 32], "learning_rate": 1e-3, "epochs": 4,
         "batch_size": [64, 64], "train_examples": [8000, 0], "dev_examples": 500,
         "features": [8, 32, 128], "error_features": [4, 16, 64, 256],
-        "lengths": [256, 512, 1024], "layers": 4}
+        "lengths": [256, 512, 1024]}
 
 
 def prepare(args):
@@ -68,7 +68,7 @@ def prepare(args):
     elif args.bert_dir is None:
         raise InputError("no model to start from", "--bert_dir", "give a published BERT, or make a "
                          "random one with python -m bert_theseus init --help")
-    args.bert_dir = args.bert_dir or demo.demo_bert("output/demo/bert")
+    args.bert_dir = args.bert_dir or demo.demo_bert("output/demo/bert-4", num_layers=4)
     args.task, args.long_task = args.task or "tnews", args.long_task or "iflytek"
     for name in ("features", "error_features", "lengths"):
         if min(getattr(args, name)) < 1:
@@ -154,14 +154,15 @@ def main() -> None:
     named = ("part", "resume", "output_dir", "seed", "kernel", "lengths", "error_features")
     journal = Journal(folder / "journal.json", args.resume, {    # a cell's name says the others
         key: value for key, value in script.settings(args).items() if key not in named})
+    functions, rows = {f.__name__: f for f in (error, exchange, training, length)}, []
     for part in args.part:
-        {"error": error, "exchange": exchange, "training": training, "length": length}[part](
-            args, journal)
-    rows = [measured_row(NUMBERS, *name, values, args.seed[:len(values)])
-            for name, values in journal.rows.items()]
+        functions[part](args, journal)
+        found = [measured_row(NUMBERS, *name, values, args.seed[:len(values)])
+                 for name, values in journal.take().items()]
+        print(f"\n{wide_table(found)}", flush=True)
+        rows += found
     write_results(folder, 7921, script.settings(args), rows, time.time() - start)
     draw(rows, folder)
-    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from bert_theseus.results import replace_file
 class Journal:
     """Finished cells of a study in one JSON file: an interrupted study goes on where it stopped.
 
-    ``rows``: (name, metric) → values, one a seed, of all that was measured so far.
+    ``rows``: (name, metric) → values, one a seed, of all that was measured since ``take``.
     settings: what a cell depends on; a journal of other settings is refused. Without ``resume``
     the study starts again.
 
@@ -31,6 +31,11 @@ class Journal:
         """Adds a cell's values, a list of (name, metric, value), to ``rows``."""
         for row, metric, value in self.cell(name, compute):
             self.rows.setdefault((row, metric), []).append(value)
+
+    def take(self) -> dict[tuple[str, str], list[float]]:
+        """``rows``, which are then empty."""
+        taken, self.rows = self.rows, {}
+        return taken
 
     def cell(self, name: str, compute: Callable):
         """The cell's value (anything JSON can carry), computed if it is not there yet."""

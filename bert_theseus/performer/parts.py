@@ -31,17 +31,16 @@ def sources(bert, batches: Batches) -> Iterator[tuple]:
 
 
 def errors(name: str, query, key, value, mask, features: Sequence[int], seed: int) -> Measured:
-    """Relative error of every kind of ω and number of features, and its slope."""
-    measured = [(f"{name}: largest attention weight", "share",
-                 study.concentration(query, key, mask))]
+    """Relative error of every kind of ω and number of features; the slope of its logarithm over
+    the last four numbers; how peaked exact attention is."""
+    measured = [(f"{name}, exact", "largest weight", study.concentration(query, key, mask))]
     for way in study.WAYS:
         found = [study.approximation_error(query, key, value, mask, way, m, seed)
                  for m in features]
-        measured += [(f"{name}, {way}, m = {m}", "relative error", error)
+        measured += [(f"{name}, {way}", f"error, m = {m}", error)
                      for m, error in zip(features, found)]
         if len(found) > 3:
-            measured.append((f"{name}, {way}", "slope of log error, last four m",
-                             cost.growth(features[-4:], found[-4:])))
+            measured.append((f"{name}, {way}", "slope", cost.growth(features[-4:], found[-4:])))
     return measured
 
 

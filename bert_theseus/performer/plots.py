@@ -9,7 +9,7 @@ import numpy as np
 from bert_theseus.performer.kernels import KERNELS
 from bert_theseus.results import Row, replace_file
 
-_ERROR = re.compile(r"(.+?), (.+), m = (\d+)$")
+_ERROR = re.compile(r"error, m = (\d+)$")
 _RECOVERY = re.compile(r"(not exchanged|exchanged, m = \d+), after (\d+) % of the steps$")
 _TRAINING = re.compile(rf"(.+), (exact|{'|'.join(KERNELS)})$")
 _HIGHEST = 5        # relative errors above are useless, and of no use to see
@@ -24,8 +24,8 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
 
 def error_plot(rows: Sequence[Row], folder: Path) -> None:
     """Relative error against the number of features, one panel a source: ``error.png``."""
-    found = [(m.groups(), row) for row in rows if row.metric == "relative error"
-             and (m := _ERROR.match(row.name))]
+    found = [((*row.name.split(", ", 1), m[1]), row) for row in rows
+             if (m := _ERROR.match(row.metric))]
     sources = list(dict.fromkeys(groups[0] for groups, _ in found))
     if not found:
         return

@@ -163,15 +163,6 @@ def causal(lengths) -> list[Row]:
     return rows
 
 
-def kernels(hidden: int, features: int, length: int) -> list[Row]:
-    """Seconds of a block forward and backward with each feature map, all in turn."""
-    names = [name for name, kernel in KERNELS.items() if not kernel.per_feature]
-    runs = [cost.step(cost.encoder_block(hidden, features, kernel=name), hidden)(length)
-            for name in names]
-    return [Row(f"{name}, block, hidden {hidden}, length {length}", "seconds a step", [seconds])
-            for name, seconds in zip(names, cost.seconds(runs, limit=4.0))]
-
-
 def plot(records, path: Path) -> None:
     """Time of a block and peak memory of attention against length, forward-backward."""
     from matplotlib.figure import Figure
@@ -230,7 +221,7 @@ def main() -> None:
             records += found
             print(f"hidden {hidden}, length {length}: {time.time() - start:.0f} s", flush=True)
         rows += marks(records, hidden) + floor(records, hidden, args.num_features)
-    rows += kernels(args.hidden[0], args.num_features, 2048) + causal(args.causal_lengths)
+    rows += causal(args.causal_lengths)
     cells = [("hidden", "length", "part", "pass", "linear ms", "exact ms", "times faster",
               "linear MiB", "exact MiB")]
     cells += [(r["hidden"], r["length"], r["part"], r["pass"], *map(number, (

@@ -15,8 +15,8 @@ from bert_theseus.performer.model import check_token_ids
 def drawn(examples: Sequence[Example], count: int, seed: int = 0) -> list[Example]:
     """``count`` examples in an order that the seed draws; all of them where there are fewer.
 
-    >>> [e.text for e in drawn([Example("一"), Example("二"), Example("三")], 2, seed=1)]
-    ['三', '一']
+    >>> sorted(e.text for e in drawn([Example("a"), Example("b"), Example("c")], count=9, seed=1))
+    ['a', 'b', 'c']
     """
     order = np.random.default_rng(seed).permutation(len(examples))[:count]
     return [examples[i] for i in order]

@@ -1,8 +1,6 @@
 """scripts/path_kernel.py: titles for and against, on sentences in TNEWS' layout; bad input."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +12,7 @@ from bert_theseus.path_kernel.result import PathKernel
 from bert_theseus.path_kernel.sentences import sentences
 from bert_theseus.path_kernel.titles import features, sides_agree, standardised, with_head
 
-PATH = Path(__file__).parents[1] / "scripts" / "path_kernel.py"
-
-
-def run(monkeypatch, *arguments):
-    spec = importlib.util.spec_from_file_location("path_kernel_script", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", ["path_kernel.py", *map(str, arguments)])
-    module.main()
+from running import run_script
 
 
 def title_files(folder: Path) -> None:
@@ -39,7 +29,7 @@ def test_titles_for_and_against(monkeypatch):
     title_files(Path("clue"))
     few = ["--task", "tnews", "--data_dir", "clue", "--seed", 1, "--maxlen", 16, "--queries", 4,
            "--output_dir", "out", "--epochs", 5]
-    run(monkeypatch, *few)
+    run_script(monkeypatch, "path_kernel", *few)
     text = Path("out/results.json").read_text(encoding="utf-8")
     record = json.loads(text)
     rows = {(row["name"], row["metric"]): row["value"] for row in record["rows"]}
@@ -85,5 +75,5 @@ def test_the_top_examples_are_counted_by_label():
 ])
 def test_bad_arguments_end_in_one_line(monkeypatch, arguments, what):
     with pytest.raises(InputError, match=what) as error:
-        run(monkeypatch, *arguments)
+        run_script(monkeypatch, "path_kernel", *arguments)
     assert "\n" not in str(error.value)

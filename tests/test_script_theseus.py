@@ -1,8 +1,6 @@
 """scripts/theseus.py from its first argument to its table, on a little of the demo."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,25 +8,18 @@ import pytest
 from bert_theseus import script
 from bert_theseus.errors import InputError
 
-PATH = Path(__file__).parents[1] / "scripts" / "theseus.py"
-
-
-def run(monkeypatch, *arguments):
-    spec = importlib.util.spec_from_file_location("theseus_script", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", ["theseus.py", *map(str, arguments)])
-    module.main()
+from running import run_script
 
 
 def test_every_method_reaches_the_table_and_a_second_run_resumes(monkeypatch, capsys):
     few = ["--train_examples", 64, "--epochs", 1, 1, 1, "--seed", 3,
            "--successor_layers", 1, "--method", "theseus", "linear", "distillation"]
-    run(monkeypatch, *few)
+    run_script(monkeypatch, "theseus", *few)
     first = json.loads(Path("output/theseus/results.json").read_text())
     rows = {(row["name"], row["metric"]): row for row in first["rows"]}
-    for name in ("fine-tuned, all 6 layers", "fine-tuned, all 6 layers, from random weights", "fine-tuned, first 1 layers", "Theseus, 1 layers",
-                 "Theseus (linear rate), 1 layers", "distilled, 1 layers"):
+    for name in ("fine-tuned, all 6 layers", "fine-tuned, all 6 layers, from random weights",
+                 "bag of characters, logistic regression", "fine-tuned, first 1 layers",
+                 "Theseus, 1 layers", "Theseus (linear rate), 1 layers", "distilled, 1 layers"):
         assert 0 <= rows[name, "accuracy"]["value"] <= 1 and rows[name, "accuracy"]["seeds"] == [3]
         assert 0 <= rows[name, "test accuracy"]["value"] <= 1
     sizes = {name: row["value"] for (name, metric), row in rows.items() if metric == "parameters"}
@@ -41,7 +32,7 @@ def test_every_method_reaches_the_table_and_a_second_run_resumes(monkeypatch, ca
     assert len((left / "test_predict.json").read_text().splitlines()) == 720
     assert "Theseus, 1 layers" in capsys.readouterr().out
 
-    run(monkeypatch, *few, "--resume")
+    run_script(monkeypatch, "theseus", *few, "--resume")
     again = json.loads(Path("output/theseus/results.json").read_text())
     timeless = [[row for row in record["rows"] if " ms" not in row["metric"]]
                 for record in (first, again)]
@@ -57,12 +48,12 @@ def test_every_method_reaches_the_table_and_a_second_run_resumes(monkeypatch, ca
 ])
 def test_bad_arguments_end_with_one_line(monkeypatch, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
-        script.run(lambda: run(monkeypatch, *arguments))
+        script.run(lambda: run_script(monkeypatch, "theseus", *arguments))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert stop.value.code == 2 and len(lines) == 1 and message in lines[0]
 
 
 def test_a_module_list_must_fit_before_anything_is_trained(monkeypatch):
     with pytest.raises(InputError, match="cannot replace"):
-        run(monkeypatch, "--successor_layers", 7)
+        run_script(monkeypatch, "theseus", "--successor_layers", 7)
     assert not Path("output/theseus/seed-1").exists()

@@ -1,8 +1,6 @@
 """scripts/wobert.py from its arguments to its table, on a few rows and random models."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,16 +8,9 @@ import pytest
 from bert_theseus import script
 from bert_theseus.checkpoint import random_bert
 
-PATH = Path(__file__).parents[1] / "scripts" / "wobert.py"
+from running import run_script
+
 VOCAB = "[PAD] [UNK] [CLS] [SEP] [MASK] 我 们 在 北 京 大 学 。 ，".split()
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["wobert.py", *map(str, arguments)])
-    spec = importlib.util.spec_from_file_location("wobert_script", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main()
 
 
 def write(name, rows):
@@ -31,7 +22,8 @@ def write(name, rows):
 
 @pytest.fixture
 def data():
-    write("places", [{"sentence": "我们在北京。", "label": "a"}, {"sentence": "大学在北京，", "label": "b"}])
+    write("places", [{"sentence": "我们在北京。", "label": "a"},
+                     {"sentence": "大学在北京，", "label": "b"}])
     Path("data/places/labels.json").write_text('{"label": "a"}\n{"label": "b"}')
     write("names", [{"text": "我们在北京", "label": {"place": {"北京": [[3, 4]]}}}])
     Path("data/names/labels.json").write_text('{"label": "place"}')
@@ -42,7 +34,8 @@ def data():
 
 
 def test_classification_entities_and_titles_reach_one_table(monkeypatch, data):
-    run(monkeypatch, *data, "--task", "places", "names", "csl", "--beams", 1, "--speed_texts", 2)
+    run_script(monkeypatch, "wobert", *data, "--task", "places", "names", "csl", "--beams",
+               1, "--speed_texts", 2)
     record = json.loads(Path("output/wobert/results.json").read_text())
     rows = {(row["name"], row["metric"]): row for row in record["rows"]}
     assert {length for name, metric in rows if metric == "speed-up"
@@ -59,6 +52,6 @@ def test_classification_entities_and_titles_reach_one_table(monkeypatch, data):
 
 def test_a_task_that_is_not_there_is_one_line(monkeypatch, capsys, data):
     with pytest.raises(SystemExit) as stop:
-        script.run(lambda: run(monkeypatch, *data, "--task", "nowhere"))
+        script.run(lambda: run_script(monkeypatch, "wobert", *data, "--task", "nowhere"))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert stop.value.code == 2 and len(lines) == 1 and "nowhere" in lines[0]

@@ -33,7 +33,7 @@ ASKED = {
 }
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SETTINGS = {"model": "roformer", "maxlen": 48, "batch_size": 64, "learning_rate": 2e-3,
-            "epochs": 8, "beam": [1, 3]}
+            "epochs": 10, "beam": [1, 3]}
 
 
 def make_demo(folder: str | os.PathLike, persons: int = 1500, seed: int = 0) -> Path:

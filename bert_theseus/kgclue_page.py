@@ -67,7 +67,7 @@ function path(answer) {
   return line;
 }
 
-function percent(p) { return (100 * p).toFixed(1) + "%"; }
+function percent(p) { return p < 0.0005 ? "< 0.1%" : (100 * p).toFixed(1) + "%"; }
 
 function show(answers) {
   result.replaceChildren();

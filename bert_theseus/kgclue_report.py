@@ -112,15 +112,15 @@ def report(folder: Path, settings: dict, found: dict, sets: dict, abstain: float
     """
     results = _rows(found, numbers)
     chosen = _best_setting(found)
-    calibrations = {seed: Calibration.fit(e.probabilities, e.right) for seed, e in
-                    _of(found, "dev", *chosen).items()}
+    devs = _of(found, "dev", *chosen)
+    calibrations = {s: Calibration.fit(e.probabilities, e.right) for s, e in devs.items()}
     tests = _of(found, "test", *chosen)
     confidence = _confidence_rows(tests, calibrations, abstain)
-    seed = min(tests)
+    seed = max(devs, key=lambda s: devs[s].metric["score"])
     Chosen(*chosen, seed, calibrations[seed]).write(folder)
     write_leaderboard(folder / "kgclue_predict.json", sets["test"], tests[seed].triples)
     write_results(folder, 8802, settings, results + confidence, time.time() - start,
-                  chosen={"rule": chosen[0], "beam": chosen[1]})
+                  chosen={"rule": chosen[0], "beam": chosen[1], "seed": seed})
     bar_plot(results, folder / "score.png", "KgCLUE, score by rule and beam", "score")
     _coverage_plot(tests, calibrations, folder / "coverage.png", chosen)
     return f"{wide_table(results)}\n\n{table(confidence)}"

@@ -33,14 +33,15 @@ def error_plot(rows: Sequence[Row], folder: Path) -> None:
     for axis, source in zip(panels, sources):
         for way in dict.fromkeys(groups[1] for groups, _ in found):
             _line(axis, [(int(g[2]), row) for g, row in found if g[:2] == (source, way)
-                         and row.value <= _HIGHEST], way)
+                         and row.value <= _HIGHEST], way,
+                  ls="--" if way.startswith("equal") else "-")      # it lies on another line
         axis.set(xscale="log", yscale="log", xlabel="random features m",
                  title=source.replace("block", "the model's block"))
         _plain_ticks(axis, sorted({int(g[2]) for g, _ in found}))
         axis.axhline(1, color="gray", ls="--", lw=0.8)
     panels[0].set_ylim(top=_HIGHEST)
     panels[0].set_ylabel(f"relative error, up to {_HIGHEST}")
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[-1].legend(frameon=False, fontsize=8, loc="lower left")
     replace_file(folder / "error.png", figure.savefig)
 
 

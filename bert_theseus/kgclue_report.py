@@ -121,7 +121,8 @@ def report(folder: Path, settings: dict, found: dict, sets: dict, abstain: float
     write_leaderboard(folder / "kgclue_predict.json", sets["test"], tests[seed].triples)
     write_results(folder, 8802, settings, results + confidence, time.time() - start,
                   chosen={"rule": chosen[0], "beam": chosen[1], "seed": seed})
-    bar_plot(results, folder / "score.png", "KgCLUE, score by rule and beam", "score")
+    bar_plot([row for row in results if row.name.startswith("test")], folder / "score.png",
+             "test, score by rule and beam", "score")
     _coverage_plot(tests, calibrations, folder / "coverage.png", chosen)
     return f"{wide_table(results)}\n\n{table(confidence)}"
 

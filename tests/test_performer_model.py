@@ -35,7 +35,9 @@ def _layer(**options):
 
 
 @pytest.mark.parametrize("options", [
-    dict(kernel="favor"), dict(kernel="one_plus_cos"), dict(causal=True, projection_seed=7),
+    dict(kernel="favor"), dict(kernel="trigonometric", causal=True, projection_seed=7),
+    dict(kernel="relu", projection="independent"), dict(kernel="elu", causal=True),
+    dict(kernel="one_plus_cos"), dict(kernel="double_softmax"),
     dict(attention="auto", crossover=8, projection="equal_probability")], ids=str)
 def test_the_layer_passes_the_harness(options):
     check_layer(lambda: _layer(**options), [X, X, X])

@@ -9,7 +9,7 @@ score = (EM + F1) / 2 of the object. The article's table swaps the heads of its 
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from bert_theseus.clue.unilm import unilm_batches
 from bert_theseus.errors import InputError
 from bert_theseus.prefix_tree import split_subject
 from bert_theseus.results import replace_file
-from bert_theseus.seq2seq import Answer, lookahead
+from bert_theseus.seq2seq import Answer, ConstrainedDecoder, lookahead
 
 _FORM = 'give {"question": …, "answer": "subject ||| relation ||| object"}'
 
@@ -271,6 +271,34 @@ class Calibration:
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated probabilities."""
         return _sigmoid(self.slope * _logit(np.asarray(probabilities)) + self.offset)
+
+
+class Answerer:
+    """A decoder with calibrated probabilities that abstains below a threshold."""
+
+    def __init__(self, decoder: ConstrainedDecoder, calibration: Calibration = Calibration(),
+                 abstain: float = 0.0):
+        self.decoder, self.calibration, self.abstain = decoder, calibration, abstain
+
+    def answer(self, questions: Sequence[str], n_best: int = 1) -> list[list[Answer]]:
+        """As the decoder's, with the first answer's probability calibrated; the others keep
+        their ratio to what is left. Nothing where the first is below the threshold."""
+        return [self._weighed(found) for found in self.decoder.answer(questions, n_best)]
+
+    def _weighed(self, found: list[Answer]) -> list[Answer]:
+        if not found or found[0].overridden:
+            return found
+        first = float(self.calibration(np.array([found[0].probability]))[0])
+        if first < self.abstain:
+            return []
+        others = max(1 - found[0].probability, 1e-12)
+        return [replace(answer, probability=first if i == 0 else min(
+            answer.probability / others * (1 - first), first)) for i, answer in enumerate(found)]
+
+    def as_text(self, found: list[Answer]) -> str:
+        """For the prompt: path, objects, probability."""
+        return "\n".join(f"{a.probability:6.1%}  {a.subject} → {a.predicate} → "
+                         f"{'、'.join(a.objects)}" for a in found) or "（不确定，不作答）"
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:

@@ -13,49 +13,20 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from bert_theseus.kgclue import Calibration
+from bert_theseus.kgclue import Answerer
 from bert_theseus.kgclue_page import PAGE
-from bert_theseus.seq2seq import Answer, ConstrainedDecoder
+from bert_theseus.seq2seq import Answer
 
 MAX_QUESTIONS, MAX_LENGTH, MAX_N_BEST, MAX_BODY = 64, 300, 10, 1 << 16
 log = logging.getLogger(__name__)
-
-
-class Answerer:
-    """A decoder with calibrated probabilities that abstains below a threshold."""
-
-    def __init__(self, decoder: ConstrainedDecoder, calibration: Calibration = Calibration(),
-                 abstain: float = 0.0):
-        self.decoder, self.calibration, self.abstain = decoder, calibration, abstain
-
-    def answer(self, questions: Sequence[str], n_best: int = 1) -> list[list[Answer]]:
-        """As the decoder's, with the first answer's probability calibrated; the others keep
-        their ratio to what is left. Nothing where the first is below the threshold."""
-        return [self._weighed(found) for found in self.decoder.answer(questions, n_best)]
-
-    def _weighed(self, found: list[Answer]) -> list[Answer]:
-        if not found or found[0].overridden:
-            return found
-        first = float(self.calibration(np.array([found[0].probability]))[0])
-        if first < self.abstain:
-            return []
-        others = max(1 - found[0].probability, 1e-12)
-        return [dataclasses.replace(answer, probability=first if i == 0 else min(
-            answer.probability / others * (1 - first), first)) for i, answer in enumerate(found)]
-
-    def as_text(self, found: list[Answer]) -> str:
-        """For the prompt: path, objects, probability."""
-        return "\n".join(f"{a.probability:6.1%}  {a.subject} → {a.predicate} → "
-                         f"{'、'.join(a.objects)}" for a in found) or "（不确定，不作答）"
 
 
 class Batcher:
@@ -170,6 +141,5 @@ def make_app(answerer: Answerer) -> Starlette:
 
 def serve(answerer: Answerer, host: str, port: int) -> None:
     """Serves until Ctrl-C or SIGTERM; requests under way are finished first."""
-    import uvicorn
     uvicorn.run(make_app(answerer), host=host, port=port, log_level="info", access_log=False,
                 timeout_graceful_shutdown=30)

@@ -155,13 +155,12 @@ class Run:
     # ---- answering -----------------------------------------------------------------------------
     def answerer(self):
         """Rule, beam and seed that were best on dev with their calibration, or those named."""
-        from bert_theseus.kgclue_server import Answerer
         args, tree = self.args, PrefixTree.open(self.tree_path, self.tokenizer)
         wanted = {name: getattr(args, name)[-1] for name in ("rule", "beam", "seed")
                   if getattr(args, name) != parser.get_default(name)}
         chosen = Chosen.read(self.folder).but(**wanted)
         decoder = self.decoder(self.trained(chosen.seed), tree, chosen.beam, chosen.rule)
-        return Answerer(decoder, chosen.calibration, args.abstain)
+        return kgclue.Answerer(decoder, chosen.calibration, args.abstain)
 
     def ask(self) -> None:
         answerer = self.answerer()
@@ -170,7 +169,11 @@ class Run:
             print(answerer.as_text(answerer.answer([question], 3)[0]))
 
     def serve(self) -> None:
-        from bert_theseus.kgclue_server import serve
+        try:
+            from bert_theseus.kgclue_server import serve
+        except ImportError as error:
+            raise InputError(f"the server needs {error.name}", "serve",
+                             "pip install 'bert-theseus[kgclue]'") from None
         serve(self.answerer(), self.args.host, self.args.port)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import httpx
@@ -211,6 +212,15 @@ def test_the_script_refuses_what_is_missing(monkeypatch, capsys, arguments, what
         run_script(monkeypatch, *arguments)
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert end.value.code == 2 and error.startswith("error: ") and what in error
+
+
+def test_the_server_without_its_packages_names_the_command(monkeypatch, capsys):
+    random_bert("b", WORDS + ["[MASK]"], 1, 8, heads=1)
+    monkeypatch.delitem(sys.modules, "bert_theseus.kgclue_server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(SystemExit) as end:
+        run_script(monkeypatch, "serve", "--bert_dir", "b")
+    assert end.value.code == 2 and "bert-theseus[kgclue]" in capsys.readouterr().err
 
 
 # ---- server --------------------------------------------------------------------------------------

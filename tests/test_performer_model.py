@@ -122,6 +122,12 @@ def test_masks_and_biases_a_linear_layer_cannot_take_are_one_line():
         _layer()([X, X, X, matrix], a_bias=True)
     with pytest.raises(InputError, match="'typical_relative' is added to the attention matrix"):
         _layer()([X, X, X, matrix], p_bias="typical_relative")
+    symbolic = [keras.Input(x.shape[1:]) for x in (X, X, X, segments)]
+    for inputs in (symbolic, [X, X, X, segments]):      # in a model, and by itself
+        with pytest.raises(InputError) as error:
+            _layer(causal=True, name="attention")(inputs, a_bias=True)
+        assert str(error.value) == ("a causal layer was given another attention mask, attention, "
+                                    "build it with causal=False, or leave a_bias out")
 
 
 def _weights(model):
@@ -246,6 +252,7 @@ def test_redraw_follows_steps_and_repeats_itself():
     (dict(num_attention_heads=3), "3 heads do not divide the hidden size 16"),
     (dict(num_features=0), "num_features is 0"),
     (dict(causal=True, application="unilm"), "contradicts"),
+    (dict(model="roformer", attention="auto"), "use rotary_at='inputs'"),
     (dict(residual_attention_scores=True), "residual attention scores")], ids=str)
 def test_bad_models_are_one_line(config_path, options, message):
     with pytest.raises(InputError, match=message):

@@ -12,6 +12,10 @@ so that ϕ(K)ᵀ V, whose size does not depend on the length, replaces the matri
 ``attention.py``   ``favor_attention`` and the exact attention it stands for; token streaming
 ``layer.py``       ``PerformerAttention``, a bert4keras ``MultiHeadAttention``
 ``model.py``       ``build_performer_model``: a published BERT with its attention exchanged
+``saving.py``      the ω_i in a published checkpoint
+``cost.py``        multiply-adds and times by length, the crossover
+``study.py``       what scripts/performer.py measures; with ``parts``, ``data``, ``journal``,
+                   ``plots``
 =================  ==========================================================================
 
 >>> import tensorflow as tf

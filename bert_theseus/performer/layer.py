@@ -79,6 +79,15 @@ class PerformerAttention(MultiHeadAttention):
         norms = "chi" if self.projection_kind == "orthogonal" else self.projection_kind
         return orthogonal_projection(self.num_features, self.key_size, seed, norms)
 
+    @tf.autograph.experimental.do_not_convert
+    def call(self, inputs, mask=None, **kwargs):
+        """As bert4keras'; a refusal reaches the user as it is, without Keras' list of arguments."""
+        try:
+            return super().call(inputs, mask, **kwargs)
+        except InputError as error:
+            error._keras_call_info_injected = True
+            raise
+
     def pay_attention_to(self, inputs, mask=None, **kwargs):
         """[b, n, h, d] × 3 (+ segment ids, + rotary) → ([b, n, h, d], None): no matrix."""
         query, key, value, *more = inputs
@@ -128,6 +137,10 @@ class PerformerAttention(MultiHeadAttention):
             raise InputError(
                 f"position bias {p_bias!r} is added to the attention matrix, which linear "
                 "attention never forms", self.name, "use absolute or rotary positions")
+        if self.attention == "auto" and self.rotary_at == "features":
+            raise InputError("linear attention with rotated features does not approximate exact "
+                             "attention, so attention='auto' would be two different models",
+                             self.name, "use rotary_at='inputs', or attention='linear'")
         return more[0]
 
     def _features(self) -> int:

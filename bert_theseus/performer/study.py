@@ -91,7 +91,8 @@ def copy_weights(source, target) -> None:
 
 
 def recover(step: Callable, batches, stops: Sequence[int], evaluate: Callable) -> list[float]:
-    """Trains on and evaluates after each number of steps in ``stops``: the values of ``evaluate()``.
+    """Trains on and evaluates after each number of steps in ``stops``; returns what ``evaluate()``
+    gave.
 
     step: ``step(batch)`` trains on one batch. batches: ``epoch(number)`` gives the batches of an
     epoch. ``stops`` rise, and 0 is before any step.

@@ -40,7 +40,7 @@ parser.add_argument("--learning_rate", type=float, default=0.003, help="of the h
 parser.add_argument("--fine_tune", action="store_true", help="train the whole model of --bert_dir")
 parser.add_argument("--everything", action="store_true", help="after the tasks on n-grams, tnews on "
                     "hidden states, and at 1:10, 1:100 the whole model, 3 seeds, a few losses")
-parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
+parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
 parser.add_argument("--bert_batch_size", type=int, default=16, help="of fine-tuning")
 parser.add_argument("--bert_learning_rate", type=float, default=0.0005, help="of fine-tuning")
 args = parser.parse_args()

@@ -94,13 +94,28 @@ def test_heads_trained_together_are_those_trained_alone():
 def test_a_head_is_what_keras_fit_trains():
     x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
     y = (x[:, 0] > 0).astype("int32")
-    kernel, bias = study.Heads({"ce": im.WeightedCrossentropy()}, 4, 2, 0.01).train(
+    kernel, bias = study.Heads({"ce": im.WeightedCrossentropy()}, 4, 2, 0.01, bias_speed=1).train(
         x, y, 5, 32, 0, [5])[5]
     model = keras.Sequential([keras.layers.Dense(2, kernel_initializer="zeros", input_shape=(4,))])
     model.compile(keras.optimizers.legacy.Adam(0.01), im.WeightedCrossentropy())
     model.fit(x, y, batch_size=32, epochs=5, verbose=0)
     np.testing.assert_allclose(kernel[:, 0], model.get_weights()[0], atol=1e-5)
     np.testing.assert_allclose(bias[0], model.get_weights()[1], atol=1e-5)
+
+
+def test_a_head_learns_a_prior_of_1000_within_the_steps_of_the_study():
+    x, y = np.zeros((2002, 3), "float32"), np.array([0] * 2000 + [1] * 2)
+    head = study.Heads({"ce": im.WeightedCrossentropy()}, 3, 2)
+    bias = head.train(x, y, 400, 128, 0, [400])[400][1]
+    assert 4.5 < bias[0, 0] - bias[0, 1] < 7.5            # log 1000 is 6.9
+
+
+def test_features_are_centred_on_the_cut_training_rows():
+    rng = np.random.default_rng(0)
+    x = runs.standardised({"train": rng.normal(3, 2, (50, 4)), "test": np.full((1, 4), 3.0)})
+    np.testing.assert_allclose(x["train"].mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(x["train"].std(0), 1, rtol=1e-5)
+    assert np.abs(x["test"]).max() < 0.6
 
 
 def test_measures_by_hand():

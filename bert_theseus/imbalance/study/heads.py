@@ -17,20 +17,24 @@ class Heads:
     """Linear heads for a set of losses.
 
     losses: name → Keras loss on logits [batch, outputs]; outputs: classes, or 1 for a binary task
-    (one-hot labels for the losses named in ``one_hot``).
+    (one-hot labels for the losses named in ``one_hot``). bias_speed: the bias moves so many times
+    as fast as the kernel: Adam's steps have the size of the learning rate, and a prior of 1 : 1000
+    is 7 away from the zero that training starts at.
     """
 
     def __init__(self, losses: Mapping[str, keras.losses.Loss], dimensions: int, outputs: int,
-                 learning_rate: float = 0.003, one_hot: Sequence[str] = ()):
+                 learning_rate: float = 0.003, one_hot: Sequence[str] = (),
+                 bias_speed: float = 10.0):
         self.losses, self.outputs, self.one_hot = dict(losses), outputs, set(one_hot)
-        self.learning_rate = learning_rate
+        self.learning_rate, self.bias_speed = learning_rate, bias_speed
         self.layer = keras.layers.Dense(len(self.losses) * outputs, kernel_initializer="zeros")
         self.layer.build((None, dimensions))
         self._gradients = tf.function(self._gradients_of, reduce_retracing=True)
 
     def _gradients_of(self, x, y):
         with tf.GradientTape() as tape:
-            logits = tf.reshape(self.layer(x), [-1, len(self.losses), self.outputs])
+            logits = x @ self.layer.kernel + self.bias_speed * self.layer.bias
+            logits = tf.reshape(logits, [-1, len(self.losses), self.outputs])
             total = tf.add_n([loss(self._labels(name, y), logits[:, i])
                               for i, (name, loss) in enumerate(self.losses.items())])
         return tape.gradient(total, self.layer.trainable_variables)
@@ -58,7 +62,7 @@ class Heads:
             if step in snapshots:
                 kernel, bias = self.layer.get_weights()
                 result[step] = (kernel.reshape(-1, len(self.losses), self.outputs),
-                                bias.reshape(len(self.losses), self.outputs))
+                                self.bias_speed * bias.reshape(len(self.losses), self.outputs))
         return result
 
 

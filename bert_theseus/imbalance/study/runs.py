@@ -38,7 +38,7 @@ def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 400, batch_s
     result = {"dev": [], "test": [], "thirds": []}
     for seed in progress(seeds):
         task = cut(corpus.labels, counts, seed, fixed_order=binary)
-        x = {split: corpus.features[split][task.rows[split]] for split in task.rows}
+        x = standardised({split: corpus.features[split][task.rows[split]] for split in task.rows})
         weights = heads.train(x["train"], task.labels["train"], steps, batch_size, seed, snapshots)
         for split in ("dev", "test"):
             measured = [measure_all(logits_of(weights[s], x[split]), list(losses),
@@ -47,6 +47,16 @@ def run_group(corpus: Corpus, imbalance: float, seeds, steps: int = 400, batch_s
         result["thirds"].append(np.stack([t for _, t in measured], 1))
     return {"names": [*losses, *AFTERWARDS], "measures": list(MEASURES), "snapshots": snapshots,
             "counts": counts.tolist(), **{key: np.stack(value) for key, value in result.items()}}
+
+
+def standardised(x: dict) -> dict:
+    """Features with the mean and deviation of the *cut* training rows at 0 and 1.
+
+    With those of the balanced rows the origin would lie between the classes, and a head that has
+    not learned its bias would already know the threshold it is to find.
+    """
+    mean, std = x["train"].mean(0), x["train"].std(0) + 1e-6
+    return {split: (part - mean) / std for split, part in x.items()}
 
 
 def measure_all(logits, names, y, prior):

@@ -1,6 +1,7 @@
 """Performer (https://kexue.fm/archives/7921): what the article claims, measured.
 
     python scripts/performer.py                                                    # demo
+    python scripts/performer.py --data_dir CLUE                     # the shipped model
     python scripts/performer.py --data_dir CLUE --bert_dir chinese_L-12_H-768_A-12
 
 Four parts: the error of the approximation against the number of features; accuracy after attention
@@ -65,10 +66,8 @@ def prepare(args):
         for name, value in DEMO.items():
             if getattr(args, name) == parser.get_default(name):
                 setattr(args, name, value)
-    elif args.bert_dir is None:
-        raise InputError("no model to start from", "--bert_dir", "give a published BERT, or make a "
-                         "random one with python -m bert_theseus init --help")
-    args.bert_dir = args.bert_dir or demo.demo_bert("output/demo/bert-4", num_layers=4)
+        args.bert_dir = args.bert_dir or demo.demo_bert("output/demo/bert-4", num_layers=4)
+    args.bert_dir = args.bert_dir or str(demo.shipped_model("tiny_zh"))
     args.task, args.long_task = args.task or "tnews", args.long_task or "iflytek"
     for name in ("features", "error_features", "lengths"):
         if min(getattr(args, name)) < 1:

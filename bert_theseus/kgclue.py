@@ -51,7 +51,7 @@ def load_questions(path: str | os.PathLike) -> list[Question]:
         where = f"{path}:{line}"
         if not isinstance(row.get("question"), str) or not row["question"].strip():
             raise InputError("no question", where, _FORM)
-        parts = str(row["answer"]).split(" ||| ") if "answer" in row else ["", "", ""]
+        parts = [part.strip() for part in str(row.get("answer", "||||||")).split("|||")]
         if len(parts) != 3:
             raise InputError(f"an answer of {len(parts)} parts", where, _FORM)
         questions.append(Question(row["question"], *parts, row.get("id")))

@@ -89,6 +89,13 @@ def test_a_bad_question_file_is_refused(text, what):
         kgclue.load_questions("q")
 
 
+def test_a_part_of_an_answer_may_be_empty():
+    Path("q").write_text('{"question": "a", "answer": "甲 ||| 乙 |||"}\n{"question": "b"}\n')
+    assert [vars(q) for q in kgclue.load_questions("q")] == [
+        {"text": "a", "subject": "甲", "predicate": "乙", "object": "", "id": None},
+        {"text": "b", "subject": "", "predicate": "", "object": "", "id": None}]
+
+
 def write_questions(path, texts):
     path.write_text("".join(f'{{"question": "{text}"}}\n' for text in texts))
 

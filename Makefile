@@ -16,7 +16,7 @@ $(READY): requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	touch $(READY)
 
-demo: $(READY)  ## set everything up and run BERT-of-Theseus to its table (5 to 6 minutes on two cores)
+demo: $(READY)  ## set everything up and run BERT-of-Theseus to its table (under 5 minutes on two cores)
 	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/theseus.py --output_dir output/theseus
 
 test: $(READY)  ## the test suite, under 15 minutes on two cores

@@ -83,8 +83,8 @@ def load_bert(folder: str | os.PathLike, model="bert", return_keras_model: bool 
 
     model, kwargs: as for bert4keras (``application``, ``keep_tokens``, ``with_mlm``, …).
     Returns the bert4keras transformer (its Keras model is ``.model``), or the Keras model. What
-    was left unused is logged; ``load_checked`` returns it. Raises InputError for a missing file,
-    a broken config, a variable that is missing or of another shape.
+    was left unused is logged, its first three names; ``load_checked`` returns it all. Raises
+    InputError for a missing file, a broken config, a variable that is missing or of another shape.
 
     >>> folder = random_bert("small", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], 1, 8, heads=2)
     >>> load_bert("small").model.output_shape
@@ -97,7 +97,7 @@ def load_bert(folder: str | os.PathLike, model="bert", return_keras_model: bool 
     loaded = load_checked(transformer, paths.checkpoint_path)
     if loaded.unused:
         log.info("%s: %d variables left unused: %s", paths.checkpoint_path, len(loaded.unused),
-                 ", ".join(loaded.unused))
+                 ", ".join(loaded.unused[:3]) + (", …" if len(loaded.unused) > 3 else ""))
     if loaded.unfilled:
         log.warning("%s: %d weights of the model are not in it: %s", paths.checkpoint_path,
                     len(loaded.unfilled), ", ".join(loaded.unfilled))
@@ -301,7 +301,7 @@ def _refuse_unnamed_weights(transformer, mapping: dict) -> None:
 
 
 def read_config(paths: BertFolder) -> dict:
-    """The config of a published model; InputError if it is broken or its vocabulary does not fit."""
+    """The config of a published model; InputError if it is broken or does not fit vocab.txt."""
     try:
         config = json.loads(Path(paths.config_path).read_text(encoding="utf-8"))
     except ValueError as error:

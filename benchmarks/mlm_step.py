@@ -144,6 +144,13 @@ def random_masking(ids, vocab, draw):
     return source, target
 
 
+def tokens_a_second(step) -> float:
+    """Of ``--steps`` steps in a row."""
+    began = time.perf_counter()
+    tokens = sum(step() for _ in range(args.steps))
+    return tokens / (time.perf_counter() - began)
+
+
 def main() -> None:
     found, folder = texts(), Path("output/benchmarks/mlm_step")
     vocab = vocabulary(found)

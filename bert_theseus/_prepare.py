@@ -20,6 +20,7 @@ class _Repairing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     paused = False
 
     def find_spec(self, fullname, path=None, target=None):
+        """For ``keras`` and ``bert4keras``, the spec of the module as repaired; else None."""
         if self.paused or fullname not in ("bert4keras", "keras"):
             return None
         importlib.import_module("bert_theseus.backend")

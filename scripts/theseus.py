@@ -159,8 +159,8 @@ def main() -> None:
 def order(rows, metric: str) -> str:
     """Whether the article's order, full > Theseus > first layers, was seen."""
     values = {row.name: row.value for row in rows if row.metric == metric}
-    full = next(value for name, value in values.items() if "all" in name
-                if "random" not in name)
+    full = next(value for name, value in values.items()
+                if "all" in name and "random" not in name)
     lines = [f"{name}: full {full:.4f}, Theseus {value:.4f}, fine-tuned {direct:.4f}: the order "
              f"full > Theseus > fine-tuned {'holds' if full > value > direct else 'does not hold'}"
              for name, value in values.items() if name.startswith("Theseus, ")

@@ -15,6 +15,9 @@ from bert4keras.layers import FeedForward, LayerNormalization, MultiHeadAttentio
 
 from bert_theseus import _environment
 from bert_theseus.backend import K, _recompute, distribution, keras, set_seed
+from bert_theseus.errors import InputError
+from bert_theseus.imbalance import MarginCrossentropy
+from bert_theseus.wgan import DenseRuns
 
 from small import small_batch, small_bert
 
@@ -186,6 +189,25 @@ def test_unknown_distribution_is_refused():
     assert distribution() is tf.distribute.get_strategy()
     with pytest.raises(ValueError, match="'many'"):
         distribution("many")
+
+
+def _layer_in_a_model():
+    keras.Sequential([DenseRuns(2, seeds=[1, 2])])(np.zeros([3, 4, 5]))
+
+
+def _loss_in_a_compiled_step():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", MarginCrossentropy([0.5, 1.0]))
+    model.fit(np.zeros([2, 4]), np.zeros(2, int), verbose=0)
+
+
+@pytest.mark.parametrize("refused, message", [
+    (_layer_in_a_model, "3 runs for 2 seeds, DenseRuns, the first axis"),
+    (_loss_in_a_compiled_step, "2 margins for 3 classes, margins, give one number a class")])
+def test_an_input_error_in_a_layer_or_a_loss_stays_one_line(refused, message):
+    with pytest.raises(InputError) as error:
+        refused()
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 # --- recomputation ----------------------------------------------------------------------------

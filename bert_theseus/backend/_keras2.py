@@ -13,6 +13,8 @@ from tf_keras.src import optimizers as source_optimizers
 from tf_keras.src.engine import data_adapter
 from tf_keras.src.initializers import initializers as source_initializers
 
+from bert_theseus.errors import InputError
+
 _API = keras.__name__
 # Modules of Keras <= 2.3 whose names now stand one level higher.
 _OLD_HOMES = {
@@ -30,6 +32,7 @@ def repair():
     draw_anew_at_each_call()
     keep_lists_of_inputs_together()
     predict_from_lists_of_inputs()
+    leave_input_errors_as_they_are()
     give_keras_its_name()
     give_old_homes_back()
     return keras
@@ -97,6 +100,16 @@ def predict_from_lists_of_inputs() -> None:
         return original(self, x, *args, **kwargs)
 
     keras.Model.predict = predict
+
+
+def leave_input_errors_as_they_are() -> None:
+    """An ``InputError`` raised in a layer, loss or training step stays the one line it is.
+
+    Keras makes a new error whose text lists the arguments of the call, and AutoGraph one of
+    another class whose text is a traceback. Both leave an error alone that carries their mark:
+    "done already" for the one, "to be passed through" for the other.
+    """
+    InputError._keras_call_info_injected = InputError.ag_pass_through = True
 
 
 def give_keras_its_name() -> None:

@@ -79,15 +79,6 @@ class PerformerAttention(MultiHeadAttention):
         norms = "chi" if self.projection_kind == "orthogonal" else self.projection_kind
         return orthogonal_projection(self.num_features, self.key_size, seed, norms)
 
-    @tf.autograph.experimental.do_not_convert
-    def call(self, inputs, mask=None, **kwargs):
-        """As bert4keras'; a refusal reaches the user as it is, without Keras' list of arguments."""
-        try:
-            return super().call(inputs, mask, **kwargs)
-        except InputError as error:
-            error._keras_call_info_injected = True
-            raise
-
     def pay_attention_to(self, inputs, mask=None, **kwargs):
         """[b, n, h, d] × 3 (+ segment ids, + rotary) → ([b, n, h, d], None): no matrix."""
         query, key, value, *more = inputs

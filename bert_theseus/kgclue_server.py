@@ -13,6 +13,9 @@ import contextlib
 import dataclasses
 import json
 import logging
+import signal
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
@@ -140,6 +143,28 @@ def make_app(answerer: Answerer) -> Starlette:
 
 
 def serve(answerer: Answerer, host: str, port: int) -> None:
-    """Serves until Ctrl-C or SIGTERM; requests under way are finished first."""
-    uvicorn.run(make_app(answerer), host=host, port=port, log_level="info", access_log=False,
-                timeout_graceful_shutdown=30)
+    """Serves until Ctrl-C, or SIGTERM, which ends the process with status 0.
+
+    Requests under way are finished first, for at most 30 seconds.
+    """
+    with _sigterm_is_an_orderly_end():
+        uvicorn.run(make_app(answerer), host=host, port=port, log_level="info", access_log=False,
+                    timeout_graceful_shutdown=30)
+
+
+@contextlib.contextmanager
+def _sigterm_is_an_orderly_end():
+    """Inside, SIGTERM exits with status 0.
+
+    uvicorn shuts down, puts back the handler it found, and raises the signal once more for it:
+    the default handler would then kill the process, which service managers take for a failure.
+    Only the main thread can set handlers; in another one, uvicorn itself leaves signals alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,8 +2,13 @@
 
 import asyncio
 import json
+import os
 import runpy
+import signal
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -299,6 +304,42 @@ def test_a_failing_batch_is_a_500_and_the_server_goes_on():
     decoder = Echo(fail=True)
     replies = ask(decoder, post({"questions": ["a"]}), post({"questions": ["b"]}))
     assert [reply.status_code for reply in replies] == [500, 500]
+
+
+def test_sigterm_lets_a_request_finish_and_ends_with_status_0():
+    """The client terminates the server while its question is being answered."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, replies = f"http://127.0.0.1:{port}", []
+
+    class Terminated(Echo):
+        def answer(self, questions, n_best=1):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+            return super().answer(questions, n_best)
+
+    def client():
+        for _ in range(200):
+            try:
+                replies.append(httpx.post(f"{url}/answer", json={"questions": ["a"]}))
+                return
+            except httpx.ConnectError:
+                time.sleep(0.05)
+
+    def killed(*_):
+        raise AssertionError("ended by the signal")
+
+    before, thread = signal.signal(signal.SIGTERM, killed), threading.Thread(target=client)
+    try:
+        thread.start()
+        with pytest.raises(SystemExit) as end:
+            kgclue_server.serve(kgclue_server.Answerer(Terminated()), "127.0.0.1", port)
+        assert end.value.code == 0 and signal.getsignal(signal.SIGTERM) is killed
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    thread.join()
+    assert [reply.status_code for reply in replies] == [200]
 
 
 def test_it_abstains_below_the_threshold():

@@ -9,21 +9,22 @@ READY := $(VENV)/.ready
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): requirements.txt
+$(READY): requirements.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; name another one with make PYTHON=python3.11") if sys.version_info < (3, 10) else None'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
+	echo ../../../.. > "$$(echo $(VENV)/lib/python3*/site-packages)/checkout.pth"
 	touch $(READY)
 
 demo: $(READY)  ## set everything up and run BERT-of-Theseus to its table (under 5 minutes on two cores)
-	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/theseus.py --output_dir output/theseus
+	$(BIN)/python scripts/theseus.py --output_dir output/theseus
 
 test: $(READY)  ## the test suite, under 15 minutes on two cores
-	PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q
 
 benchmark: $(READY)  ## every speed and memory claim, ours beside the article's way
-	set -e; for program in benchmarks/*.py; do PYTHONPATH=$(CURDIR) $(BIN)/python $$program; done
+	set -e; for program in benchmarks/*.py; do $(BIN)/python $$program; done
 
 clean:  ## remove .venv, caches and output
 	rm -rf $(VENV) output build *.egg-info .pytest_cache .hypothesis

@@ -1,6 +1,8 @@
 """The README's own words: its code runs, its files exist, both languages say the same."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def test_python_blocks_run_in_order():
 
 def test_both_languages_show_the_same_code_and_commands():
     def commands(text):
-        found = re.findall(r"^    (?:\.venv|python|make|PYTHONPATH).*", text, re.M)
+        found = re.findall(r"^    (?:\.venv|echo|python|make).*", text, re.M)
         return [line.split("  #")[0].split(" [")[0].rstrip() for line in found]
 
     def without_remarks(text):
@@ -39,6 +41,21 @@ def test_both_languages_show_the_same_code_and_commands():
 def test_linked_files_exist(text):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_environment_finds_the_checkout_from_anywhere():
+    """The README's line, which is the Makefile's, run in an environment without packages."""
+    (line,) = re.findall(r"^    (echo .*)", README, re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    assert line in makefile.replace("$$", "$").replace("$(VENV)", ".venv")
+    (checkout := Path("a checkout")).mkdir()
+    (checkout / "bert_theseus").symlink_to(ROOT / "bert_theseus")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
+    subprocess.run(["sh", "-c", line], cwd=checkout, check=True)
+    found = subprocess.run([checkout.resolve() / ".venv" / "bin" / "python", "-c",
+                            "import bert_theseus; print(bert_theseus.__file__)"], cwd="/",
+                           env={}, check=True, capture_output=True, text=True).stdout
+    assert Path(found.strip()) == checkout.resolve() / "bert_theseus" / "__init__.py"
 
 
 def test_make_targets_of_the_readme_exist():

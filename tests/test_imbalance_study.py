@@ -1,8 +1,6 @@
 """The imbalance study: cuts, heads, measures, statements, and the script end to end."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from bert_theseus.imbalance import study
 from bert_theseus.imbalance.study import (claims, cost, data, features, fine_tuning, kept,
                                           measures, plots, report, runs, several_labels)
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "imbalance.py"
+from running import refusal, run_script
 
 
 def test_long_tail_falls_geometrically_from_head_to_head_over_imbalance():
@@ -335,16 +333,9 @@ def test_fine_tuning_learns_and_resumes(tmp_path):
         fine_tuning.run_fine_tuned(None, 4, [1], fine_tuning.Training(bert, 1, .1))
 
 
-def run_script(monkeypatch, *arguments):
-    """The script as by hand, in this process."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-
-
 def test_script_says_what_is_missing_in_one_line(monkeypatch, capsys):
-    with pytest.raises(SystemExit) as end:
-        run_script(monkeypatch, "--fine_tune")
-    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: no texts")
+    line = refusal(monkeypatch, capsys, "imbalance", "--fine_tune")
+    assert line.startswith("error: no texts")
 
 
 def test_script_runs_on_own_data(tmp_path, monkeypatch, capsys):
@@ -357,8 +348,9 @@ def test_script_runs_on_own_data(tmp_path, monkeypatch, capsys):
                 w = words[i % 3]
                 text = w[i % 4] + w[i // 4 % 4] + split + str(i)
                 file.write(json.dumps({"label": f"c{i % 3}", "sentence": text}) + "\n")
-    run_script(monkeypatch, "--data_dir", tmp_path, "--task", "own", "--imbalance", 100, "--steps",
-               25, "--seed", 1, "--seed", 2, "--loss", "focal", "--output_dir", tmp_path / "out")
+    run_script(monkeypatch, "imbalance", "--data_dir", tmp_path, "--task", "own", "--imbalance",
+               100, "--steps", 25, "--seed", 1, "--seed", 2, "--loss", "focal", "--output_dir",
+               tmp_path / "out")
     printed = capsys.readouterr().out
     assert "own 1:40:" in printed                          # no more than 40 rows a class
     record = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import runpy
 import signal
 import socket
 import sys
@@ -25,6 +24,8 @@ from bert_theseus.checkpoint import random_bert
 from bert_theseus.errors import InputError
 from bert_theseus.kgclue_demo import make_demo
 from bert_theseus.seq2seq import Answer, lookahead
+
+from running import refusal, run_script
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] 龙 晶 繁 体 游 戏 ？".split()
 TOKENIZER = Tokenizer({word: i for i, word in enumerate(WORDS)}, do_lower_case=True)
@@ -194,14 +195,10 @@ def test_the_demo_is_the_same_every_time_and_its_answers_are_in_its_knowledge():
                                    .read_text().splitlines())
 
 
-def run_script(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["kgclue.py", *arguments])
-    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "kgclue.py"), run_name="__main__")
-
-
 def test_the_script_answers_from_its_demo(monkeypatch, capsys):
     monkeypatch.setattr("bert_theseus.kgclue_demo.make_demo", lambda folder: make_demo(folder, 30))
-    run_script(monkeypatch, "--epochs", "1", "--beam", "1", "--rule", "exact", "--abstain", "0.1")
+    run_script(monkeypatch, "kgclue", "--epochs", 1, "--beam", 1, "--rule", "exact", "--abstain",
+               0.1)
     table, record = capsys.readouterr().out, json.loads(
         Path("output/kgclue/results.json").read_text())
     assert "test, exact, beam 1" in table and record["article"] == 8802
@@ -210,7 +207,7 @@ def test_the_script_answers_from_its_demo(monkeypatch, capsys):
         "knowledge.tree", "score.png", "coverage.png", "calibration.json", "kgclue_predict.json"}
     answers = iter(["赵文武的职业是什么？", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
-    run_script(monkeypatch, "ask", "--bert_dir", "output/kgclue/demo/bert", "--beam", "1")
+    run_script(monkeypatch, "kgclue", "ask", "--bert_dir", "output/kgclue/demo/bert", "--beam", 1)
     assert "→" in capsys.readouterr().out
 
 
@@ -220,19 +217,15 @@ def test_the_script_answers_from_its_demo(monkeypatch, capsys):
     (["build", "--bert_dir", "b", "--knowledge", "absent.txt"], "absent.txt")])
 def test_the_script_refuses_what_is_missing(monkeypatch, capsys, arguments, what):
     random_bert("b", WORDS + ["[MASK]"], 1, 8, heads=1)
-    with pytest.raises(SystemExit) as end:
-        run_script(monkeypatch, *arguments)
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert end.value.code == 2 and error.startswith("error: ") and what in error
+    assert what in refusal(monkeypatch, capsys, "kgclue", *arguments)
 
 
 def test_the_server_without_its_packages_names_the_command(monkeypatch, capsys):
     random_bert("b", WORDS + ["[MASK]"], 1, 8, heads=1)
     monkeypatch.delitem(sys.modules, "bert_theseus.kgclue_server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(SystemExit) as end:
-        run_script(monkeypatch, "serve", "--bert_dir", "b")
-    assert end.value.code == 2 and "bert-theseus[kgclue]" in capsys.readouterr().err
+    assert "bert-theseus[kgclue]" in refusal(monkeypatch, capsys, "kgclue", "serve", "--bert_dir",
+                                             "b")
 
 
 # ---- server --------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Counting, timing and the study's pieces, and the script from its arguments to its table."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,8 @@ from bert_theseus.errors import InputError
 from bert_theseus.performer import build_performer_model, cost, data, softmax_attention, study
 from bert_theseus.performer.journal import Journal
 
-SCRIPT = str(Path(__file__).parents[1] / "scripts" / "performer.py")
+from running import refusal, run_script
+
 CONFIG = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
               intermediate_size=32, hidden_act="gelu", max_position_embeddings=64)
 
@@ -145,8 +144,7 @@ def test_a_journal_of_other_settings_is_refused(tmp_path):
 
 
 def _run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["performer.py", *arguments])
-    runpy.run_path(SCRIPT)["main"]()
+    run_script(monkeypatch, "performer", *arguments)
     return json.loads(Path("output/performer/results.json").read_text())
 
 
@@ -170,6 +168,5 @@ def test_the_script_measures_every_part_and_resumes_to_the_same_rows(monkeypatch
 @pytest.mark.parametrize("arguments, message", [
     (["--error_features", "0"], "error_features of 0"), (["--task", "tnews"], "without data"),
     (["--data_dir", "."], "tnews")])
-def test_bad_arguments_are_one_line(monkeypatch, arguments, message):
-    with pytest.raises(InputError, match=message):
-        _run(monkeypatch, *arguments)
+def test_bad_arguments_are_one_line(monkeypatch, capsys, arguments, message):
+    assert message in refusal(monkeypatch, capsys, "performer", *arguments)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 from bert_theseus import __main__, _environment
 from bert_theseus.checkpoint import random_bert
 
+from running import run_file
+
 SCRIPTS = Path(__file__).parent / "old_scripts"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"甲乙丙丁戊己"]
 
@@ -20,11 +21,6 @@ TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"甲乙丙丁戊己"]
 def run(*arguments, **environment):
     return subprocess.run([sys.executable, "-m", "bert_theseus", *map(str, arguments)],
                           capture_output=True, text=True, env={**os.environ, **environment})
-
-
-def in_process(monkeypatch, script, *arguments):
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    runpy.run_path(str(SCRIPTS / script), run_name="__main__")
 
 
 def test_an_old_classification_script_learns(tmp_path):
@@ -40,7 +36,7 @@ def test_an_old_classification_script_learns(tmp_path):
 
 
 def test_an_old_seq2seq_script_learns_to_reverse(monkeypatch):
-    in_process(monkeypatch, "seq2seq.py")
+    run_file(monkeypatch, SCRIPTS / "seq2seq.py")
     record = json.loads(Path("seq2seq.json").read_text())
     assert record["losses"][-1] < 0.2 * record["losses"][0]
     assert record["answers"] == {"甲乙": "乙甲", "丁丙": "丙丁"}
@@ -53,7 +49,7 @@ def families(tmp_path_factory):
     done = run("run", SCRIPTS / "families.py", folder / "recomputed.json", RECOMPUTE="1")
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
-        in_process(patch, "families.py", str(folder / "plain.json"))
+        run_file(patch, SCRIPTS / "families.py", folder / "plain.json")
     return [json.loads((folder / f"{name}.json").read_text()) for name in ("plain", "recomputed")]
 
 

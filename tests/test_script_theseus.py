@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_theseus import script
-from bert_theseus.errors import InputError
-
-from running import run_script
+from running import refusal, run_script
 
 
 def test_every_method_reaches_the_table_and_a_second_run_resumes(monkeypatch, capsys):
@@ -47,13 +44,9 @@ def test_every_method_reaches_the_table_and_a_second_run_resumes(monkeypatch, ca
     (["--data_dir", "nowhere", "--bert_dir", "nothing"], "nothing"),
 ])
 def test_bad_arguments_end_with_one_line(monkeypatch, capsys, arguments, message):
-    with pytest.raises(SystemExit) as stop:
-        script.run(lambda: run_script(monkeypatch, "theseus", *arguments))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert stop.value.code == 2 and len(lines) == 1 and message in lines[0]
+    assert message in refusal(monkeypatch, capsys, "theseus", *arguments)
 
 
-def test_a_module_list_must_fit_before_anything_is_trained(monkeypatch):
-    with pytest.raises(InputError, match="cannot replace"):
-        run_script(monkeypatch, "theseus", "--successor_layers", 7)
+def test_a_module_list_must_fit_before_anything_is_trained(monkeypatch, capsys):
+    assert "cannot replace" in refusal(monkeypatch, capsys, "theseus", "--successor_layers", 7)
     assert not Path("output/theseus/seed-1").exists()

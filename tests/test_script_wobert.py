@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bert_theseus import script
 from bert_theseus.checkpoint import random_bert
 
-from running import run_script
+from running import refusal, run_script
 
 VOCAB = "[PAD] [UNK] [CLS] [SEP] [MASK] 我 们 在 北 京 大 学 。 ，".split()
 
@@ -51,7 +50,4 @@ def test_classification_entities_and_titles_reach_one_table(monkeypatch, data):
 
 
 def test_a_task_that_is_not_there_is_one_line(monkeypatch, capsys, data):
-    with pytest.raises(SystemExit) as stop:
-        script.run(lambda: run_script(monkeypatch, "wobert", *data, "--task", "nowhere"))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert stop.value.code == 2 and len(lines) == 1 and "nowhere" in lines[0]
+    assert "nowhere" in refusal(monkeypatch, capsys, "wobert", *data, "--task", "nowhere")

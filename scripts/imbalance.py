@@ -20,7 +20,7 @@ from bert_theseus.demo import shipped_model
 from bert_theseus.errors import InputError
 from bert_theseus.imbalance import study
 from bert_theseus.imbalance.study import fine_tuning, kept, plots, report
-from bert_theseus.results import Row, write_results
+from bert_theseus.results import write_results
 
 # ---------------------------------------------------------------- settings
 parser = script.argument_parser(__doc__.split("\n")[0], "output/imbalance", (1, 2, 3, 4, 5))
@@ -157,4 +157,5 @@ def main():
     print(f"\nwritten: {folder}/results.json, tables.md and plots")
 
 
-script.run(main)
+if __name__ == "__main__":
+    script.run(main)

@@ -24,7 +24,6 @@ from bert_theseus.published.performer import NUMBERS
 from bert_theseus.results import write_results
 from bert_theseus.theseus import classification_head
 from bert4keras.optimizers import Adam
-from bert4keras.tokenizers import Tokenizer
 
 # ---- settings --------------------------------------------------------------------------------
 

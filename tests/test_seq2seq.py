@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bert_theseus.backend import set_seed
 from bert_theseus.errors import InputError
 from bert_theseus.prefix_tree import PrefixTree, split_subject
-from bert_theseus.seq2seq import RULES, CachedUniLM, ConstrainedDecoder, lookahead
+from bert_theseus.seq2seq import RULES, CachedUniLM, ConstrainedDecoder
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] 甲 乙 丙 丁 子 丑 寅 卯 ？".split()
 TOKENIZER = Tokenizer({word: i for i, word in enumerate(WORDS)}, do_lower_case=True)

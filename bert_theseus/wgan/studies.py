@@ -18,7 +18,7 @@ import numpy as np
 from bert_theseus.results import Row, replace_file
 from bert_theseus.wgan import centers, statements
 from bert_theseus.wgan.data import World, digits, shifted_gaussians
-from bert_theseus.wgan.methods import METHODS, get_method
+from bert_theseus.wgan.methods import get_method
 from bert_theseus.wgan.static import STATIC_METHODS, static_estimates
 from bert_theseus.wgan.training import train
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bert_theseus.errors import InputError
 from bert_theseus.prefix_tree import (PrefixTree, build, cursors, fields, join_subject,
-                                      split_subject)
+                                      split_subject, strings)
 from bert_theseus.prefix_tree.tables import Sequences, sort_sequences
 from bert_theseus.prefix_tree.tokens import BatchTokenizer
 
@@ -81,7 +81,8 @@ def test_it_is_the_articles_tree(triples, in_pieces):
     with pytest.MonkeyPatch.context() as patch:
         if in_pieces:  # many chunks, buckets and blocks, and no range short enough to be scanned
             for module, name, value in ((build, "CHUNK_BYTES", 64), (build, "BUCKET_LINES", 4),
-                                        (build, "BLOCK", 2), (cursors, "_SCAN", 1)):
+                                        (strings, "SHARE_STRINGS", 3), (cursors, "_SCAN", 1),
+                                        (strings, "RANGE_STRINGS", 2), (build, "BLOCK", 2)):
                 patch.setattr(module, name, value)
         tree = PrefixTree.build(write(triples), TOKENIZER, "k.tree", threads=2)
         check_equal(tree, reference(triples))

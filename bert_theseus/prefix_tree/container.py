@@ -39,6 +39,10 @@ class Writer:
         with open(self.folder / f"{name}.section", "ab") as file:
             file.write(array if isinstance(array, bytes) else array.tobytes())
 
+    def view(self, name: str) -> np.ndarray:
+        """What a section holds so far, memory-mapped."""
+        return np.memmap(self.folder / f"{name}.section", self.sections[name], "r")
+
     def write(self, path: Path, meta: dict) -> None:
         """Joins all sections into ``path``; only the last step makes it valid."""
         beside, directory = self.folder / "joined", {}

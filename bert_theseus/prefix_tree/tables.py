@@ -16,8 +16,9 @@ class Sequences:
     lengths: np.ndarray
 
     def __post_init__(self):
+        self.lengths = np.asarray(self.lengths, "int64")
         self.starts = np.cumsum(self.lengths) - self.lengths
-        self.pack = 4 if self.ids.max(initial=0) < 1 << 16 else 2  # tokens in a 64-bit sort key
+        self.pack = 8 // self.ids.itemsize      # tokens in a 64-bit sort key
 
     def packed(self, rows: np.ndarray, column: int) -> np.ndarray:
         """Tokens ``pack·column`` … of the rows as one integer that sorts like them."""
@@ -32,6 +33,22 @@ class Sequences:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The ids of the rows, one row after the other."""
         return self.ids[ragged(self.starts[rows], self.lengths[rows])]
+
+    def rows(self, rows: np.ndarray) -> "Sequences":
+        """These rows in this order."""
+        return Sequences(self.take(rows), self.lengths[rows])
+
+    def holding(self, token: int) -> int:
+        """How many rows hold a token."""
+        return len(np.unique(np.searchsorted(
+            self.starts, np.flatnonzero(self.ids == token), "right")))
+
+    def common(self, one: int, two: int) -> int:
+        """Tokens that two rows begin with together."""
+        one, two = (self.ids[start:start + length] for start, length in (
+            (self.starts[row], self.lengths[row]) for row in (one, two)))
+        size = min(len(one), len(two))
+        return int(np.argmin(np.append(one[:size] == two[:size], False)))
 
 
 def ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -92,13 +109,14 @@ def common_prefixes(sequences: Sequences) -> np.ndarray:
     return shared
 
 
-def branching_nodes(sequences: Sequences) -> dict[str, np.ndarray]:
+def branching_nodes(sequences: Sequences, shared: np.ndarray) -> dict[str, np.ndarray]:
     """The trie over a sorted table, down to where a single row is left, level by level.
 
+    shared: [rows], from :func:`common_prefixes`.
     Returns per node its ``token``, its first ``row``, its first ``child`` (one entry more than
     nodes); the children of node n are ``child[n] … child[n + 1] − 1``. Node 0 is the root.
     """
-    shared = np.append(common_prefixes(sequences), -1)
+    shared = np.append(shared, -1)
     tokens, rows = [np.zeros(1, "uint32")], [np.zeros(1, "int64")]
     parents, depth, counts = rows[0], 0, []
     candidates = np.arange(len(shared) - 1)

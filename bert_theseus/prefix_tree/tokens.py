@@ -14,7 +14,8 @@ _UNSEEN, _FULL, _SPACE = -3, -2, -1  # table entries that are no token id
 
 
 class BatchTokenizer:
-    """Wraps a tokenizer with ``encode``; ``.end_id`` is the id that closes every part.
+    """Wraps a tokenizer with ``encode``; ``.end_id`` is the id that closes every part, ``.dtype``
+    what holds every id.
 
     A subclass, a ``pre_tokenize`` function or translated tokens may tie neighbouring characters
     together; then every string takes the full tokenizer.
@@ -24,13 +25,15 @@ class BatchTokenizer:
         self.tokenizer = tokenizer
         self.end_id = int(tokenizer._token_end_id)
         self.unknown_id = int(tokenizer._token_unk_id)
+        size = getattr(tokenizer, "_vocab_size", None)
+        self.dtype = "uint16" if size is not None and size < 1 << 16 else "uint32"
         self._table = np.full(0x110000, _UNSEEN, "int32") if _is_plain(tokenizer) else None
 
     def encode(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all strings in one row, each closed by ``end_id``, and their lengths."""
         if self._table is None:
             ids = [self._full(text) for text in strings]
-            return (np.fromiter((i for row in ids for i in row), "uint32"),
+            return (np.fromiter((i for row in ids for i in row), self.dtype),
                     np.fromiter(map(len, ids), "int64", len(ids)))
         codes = np.frombuffer("".join(strings).encode("utf-32-le"), "<u4")
         self._learn(codes)
@@ -45,12 +48,12 @@ class BatchTokenizer:
         rows = [self._full(strings[i]) for i in full]
         lengths = np.bincount(owner[kept], minlength=len(strings)) + 1
         lengths[full] = [len(row) for row in rows]
-        ids = np.full(lengths.sum(), self.end_id, "uint32")
+        ids = np.full(lengths.sum(), self.end_id, self.dtype)
         target = np.ones(len(ids), bool)
         target[np.cumsum(lengths) - 1] = False
         closed = np.repeat(by_tokenizer, lengths)
         ids[target & ~closed] = looked_up[kept]
-        ids[closed] = np.fromiter((i for row in rows for i in row), "uint32")
+        ids[closed] = np.fromiter((i for row in rows for i in row), self.dtype)
         return ids, lengths
 
     def _full(self, text: str) -> list[int]:

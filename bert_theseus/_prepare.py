@@ -32,9 +32,11 @@ class _Repairing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self._module.__spec__
 
     def create_module(self, spec):
+        """The repaired module, which stands in ``sys.modules`` already."""
         return self._module
 
     def exec_module(self, module):
+        """Runs nothing again; gives the module its own spec back."""
         module.__spec__ = self._own_spec
 
 

@@ -155,6 +155,7 @@ def bert_writer(transformer, vocab, config: Mapping | None = None) -> Callable[[
     _refuse_unnamed_weights(transformer, mapping)
 
     def write(folder: Path) -> None:
+        """Configuration, vocabulary and weights, under their published names."""
         text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
         (folder / CONFIG).write_text(text, encoding="utf-8")
         (folder / VOCAB).write_bytes(vocabulary)
@@ -243,6 +244,7 @@ class _Variables(dict):
                              "copy the checkpoint again") from None
 
     def unused(self) -> tuple[str, ...]:
+        """Names nobody asked for, sorted; what optimizers and Keras keep is left out."""
         return tuple(sorted(name for name in self.names if name not in self.asked
                             and not _OPTIMIZER.search(name) and name != _OBJECT_GRAPH))
 

@@ -253,6 +253,7 @@ class Calibration:
         x, start = np.stack([_logit(probabilities), np.ones(len(right))], 1), np.array([1.0, 0.0])
 
         def loss(weights):
+            """Negative log-likelihood of (slope, offset), and the penalty."""
             scores = x @ weights
             return np.sum(np.logaddexp(0, scores) - right * scores) + penalty / 2 * np.sum(
                 (weights - start) ** 2)

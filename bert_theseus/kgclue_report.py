@@ -43,6 +43,7 @@ class Chosen:
         return cls(**record | {"calibration": Calibration(**record["calibration"])})
 
     def write(self, folder: Path) -> None:
+        """Leaves it in the folder, for ``read``."""
         text = json.dumps(dataclasses.asdict(self))
         replace_file(folder / "calibration.json", lambda beside: beside.write_text(text))
 

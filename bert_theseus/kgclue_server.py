@@ -117,6 +117,7 @@ def make_app(answerer: Answerer) -> Starlette:
     batcher = Batcher(answerer)
 
     async def answer(request: Request) -> JSONResponse:
+        """``POST /answer``: questions in, answers out; 4xx and one line for a bad request."""
         try:
             questions, n_best = await read_request(request)
         except BadRequest as error:
@@ -125,14 +126,17 @@ def make_app(answerer: Answerer) -> Starlette:
         return JSONResponse({"answers": [[dataclasses.asdict(a) for a in one] for one in found]})
 
     async def health(request: Request) -> JSONResponse:
+        """``GET /health``: the size of the tree and how it is searched."""
         return JSONResponse({"status": "ok", "keys": len(answerer.decoder.tree),
                              "rule": answerer.decoder.rule, "beam": answerer.decoder.beam_size})
 
     async def page(request: Request) -> HTMLResponse:
+        """``GET /``: a page to type a question into."""
         return HTMLResponse(PAGE)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette):
+        """The batcher runs as long as the application does."""
         task = asyncio.create_task(batcher.run())
         yield
         task.cancel()

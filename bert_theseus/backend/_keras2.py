@@ -63,6 +63,7 @@ def draw_anew_at_each_call() -> None:
     all of them. An initializer that was given a seed still repeats itself.
     """
     def reseed(self):
+        """In the place of tf_keras' warning about reuse, which every call passes."""
         if getattr(self, "_used", False) and getattr(self, "seed", None) is None:
             self._random_generator = source_backend.RandomGenerator(None, rng_type="stateless")
         self._used = True

@@ -38,6 +38,7 @@ def recompute_grad(call):
         again = _SameCircumstances(self, flat)
 
         def forward(*values):
+            """The layer as a function of its floating inputs: the others have no gradient."""
             parts = list(flat)
             for i, value in zip(moving, values):
                 parts[i] = value

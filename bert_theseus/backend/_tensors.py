@@ -74,6 +74,7 @@ def reshape(tensor, *args):
         parts[axis] = _without_minus_one(list(shape), size[axis])
 
     def read(dynamic):
+        """All sizes, from the shape at run time."""
         return [_rest(dynamic[i], part) if s is None else s
                 for i, part in enumerate(parts) for s in part]
 
@@ -93,6 +94,7 @@ def flatten(tensor, start=None, end=None):
              for group in groups]
 
     def read(dynamic):
+        """All sizes, from the shape at run time."""
         return [math.prod(dynamic[i] if size[i] is None else size[i] for i in group)
                 for group in groups]
 

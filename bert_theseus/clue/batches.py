@@ -83,6 +83,7 @@ class NumpyBatches:
         import tensorflow as tf
 
         def spec(x):
+            """Type and rank of an array; every axis may differ from batch to batch."""
             return tf.TensorSpec([None] * np.ndim(x), np.asarray(x).dtype)
 
         signature = tf.nest.map_structure(spec, _tuples(self.make(np.arange(1))))

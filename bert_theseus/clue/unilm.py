@@ -26,6 +26,7 @@ def unilm_batches(rows: Sequence[tuple[list[int], int]], batch_size: int = 32, s
     ([[0, 0, 0, 1, 1]], [[0, 0, 8, 3, 0]])
     """
     def make(index):
+        """Rows of the data → one batch, padded to its longest row."""
         length = max(len(rows[i][0]) for i in index)
         tokens, segments = np.zeros((2, len(index), length), "int32")
         for k, i in enumerate(index):

@@ -181,6 +181,7 @@ def _poison(values, fits):
 
 
 def and_mask(keep, y_pred):
+    """``keep`` [...] without what the Keras mask of the outputs, if they carry one, hides."""
     mask = getattr(y_pred, "_keras_mask", None)
     if mask is None:
         return keep

@@ -110,6 +110,7 @@ def forward_products(signals: Signals, variables: Sequence[tf.Variable], queries
     rows = [tf.reshape(g, tf.concat([[-1], tf.shape(g)[2:]], 0)) for g in queries]
 
     def one(tangents):
+        """J_i · v [batch, outputs of the example] for one query gradient v."""
         with tf.autodiff.ForwardAccumulator(variables, list(tangents)) as forward:
             with recorded([], seeds):
                 f = flat(signals.model(x, training=signals.training))

@@ -96,6 +96,7 @@ def study(name: str, make: Callable[[int], Problem], seeds: Sequence[int], folde
     made: list[Problem] = []
 
     def one(seed):
+        """All numbers of one seed, see :func:`measure`."""
         problem = make(seed)
         made.append(problem.sharing(made[0]) if made else problem)
         return measure(made[-1], seed, folder if seed == seeds[0] else None, top)

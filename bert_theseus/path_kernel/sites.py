@@ -90,6 +90,7 @@ class DenseSite(Site):
         return tf.concat([_positions(call.inputs, 1) for call in calls], axis=1)
 
     def pairwise(self, query, example, same):
+        """As :meth:`Site.pairwise`; with one position each, without its sum over positions."""
         if query.left.shape[1] == example.left.shape[1] == 1:
             signals = pair_signals(query, example, same)[:, :, 0, :, :, 0]      # [b, c, q, d]
             overlap = self._overlap(query, example)[:, 0, :, 0]                 # [b, q]
@@ -97,6 +98,7 @@ class DenseSite(Site):
         return super().pairwise(query, example, same)
 
     def gradients(self, factor):
+        """Of kernel [batch, cotangents, size, units] and bias [batch, cotangents, units]."""
         kernel = tf.einsum("bpm,bcpn->bcmn", factor.left, factor.right)
         return [kernel] + ([tf.reduce_sum(factor.right, 2)] if self.layer.use_bias else [])
 
@@ -123,6 +125,7 @@ class EmbeddingSite(Site):
         return tf.concat([_positions(call.inputs, 0) for call in calls], axis=1)
 
     def pairwise(self, query, example, same):
+        """As :meth:`Site.pairwise`, over the pairs of positions that meet."""
         met = self._met(query, example)                                         # [m, 4]
         b, s, q, p = tf.unstack(met, axis=1)
         of_example = tf.gather_nd(tf.transpose(example.right, [0, 2, 1, 3]), tf.stack([b, s], 1))
@@ -136,6 +139,7 @@ class EmbeddingSite(Site):
         return tf.reshape(total, tf.concat([[batch, queries], tf.shape(products)[1:]], 0))
 
     def gradients(self, factor):
+        """Of the table, [batch, cotangents, words, units]: signals summed by id."""
         shape = tf.shape(factor.right)
         rows = shape[0] * shape[1]
         units, words = factor.right.shape[-1], self.variables[0].shape[0]
@@ -160,10 +164,12 @@ class WholeSite(Site):
         self.variables = list(variables)
 
     def pairwise(self, query, example, same):
+        """As :meth:`Site.pairwise`: the signals are the gradients, flat."""
         signals = pair_signals(query, example, same)[:, :, 0, :, :, 0]          # [b, c, q, d]
         return tf.transpose(signals, [0, 2, 3, 1])
 
     def gradients(self, factor):
+        """One [batch, cotangents, *shape] a variable, cut out of the flat gradient."""
         sizes = [int(np.prod(v.shape)) for v in self.variables]
         parts = tf.split(factor.right[:, :, 0], sizes, axis=-1)
         lead = tf.shape(factor.right)[:2]

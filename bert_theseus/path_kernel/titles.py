@@ -39,6 +39,7 @@ def last_layer(features: np.ndarray, num_labels: int) -> keras.Model:
 def pooling(bert: keras.Model) -> keras.Model:
     """Features [batch, size]: the last layer's mean over what is not padding."""
     def mean(pair):
+        """Hidden states [batch, length, size] and token ids [batch, length] → [batch, size]."""
         hidden, tokens = pair
         there = tf.cast(tf.cast(tokens, "int32") > 0, hidden.dtype)[..., None]
         return tf.reduce_sum(hidden * there, 1) / tf.reduce_sum(there, 1)

@@ -70,6 +70,7 @@ def step(model, hidden: int, backward: bool = True) -> Callable[[int], object]:
     """
     @tf.function(input_signature=[tf.TensorSpec([1, None, hidden])])
     def run(x):
+        """Hands back sums alone, so that no gradient has to be copied out."""
         inputs = [x, tf.ones(tf.shape(x)[:2])]
         if not backward:
             return tf.reduce_sum(model(inputs))
@@ -80,6 +81,7 @@ def step(model, hidden: int, backward: bool = True) -> Callable[[int], object]:
         return [tf.reduce_sum(g) for g in tape.gradient(loss, [x, *weights])]
 
     def call(length):
+        """A run on random input of this length, which is drawn now."""
         x = tf.random.stateless_normal([1, length, hidden], seed=[0, length])
         return lambda: [y.numpy() for y in tf.nest.flatten(run(x))]
     return call

@@ -60,6 +60,7 @@ class PerformerAttention(MultiHeadAttention):
         self.crossover = int(CROSSOVER * self._features()) if crossover is None else crossover
 
     def build(self, input_shape):
+        """bert4keras' kernels, and ω [num_features, key_size] if the kernel draws one."""
         super().build(input_shape)
         self.projection = None
         if KERNELS[self.kernel].random:
@@ -156,6 +157,7 @@ class PerformerAttention(MultiHeadAttention):
                              "use kernel='favor', or attention='linear'")
 
     def get_config(self):
+        """Every argument of the constructor; ω itself is among the weights."""
         return {**super().get_config(), "num_features": self.num_features, "kernel": self.kernel,
                 "causal": self.causal, "attention": self.attention, "crossover": self.crossover,
                 "projection": self.projection_kind, "projection_seed": self.projection_seed,
@@ -180,6 +182,7 @@ class RedrawProjection(keras.callbacks.Callback):
         self.every, self.seed = every, seed
 
     def on_train_batch_end(self, batch, logs=None):
+        """Draws where the optimizer's step is a multiple of ``every``."""
         step = int(self.model.optimizer.iterations.numpy())
         if step % self.every:
             return

@@ -103,6 +103,7 @@ class _Exchange:
         self.projection_seed = projection_seed
 
     def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
+        """As bert4keras'; attention in a chosen block becomes :class:`PerformerAttention`."""
         index = _block_index(kwargs.get("name"))
         if layer is not MultiHeadAttention or index not in self.performer_layers:
             return super().apply(inputs, layer, arguments, **kwargs)

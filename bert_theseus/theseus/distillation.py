@@ -49,6 +49,7 @@ class _DistilledModel(keras.Model):
     """A student whose loss has the teacher's part; sample weights apply to both parts."""
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        """(1 − α) task's loss + α T² KL(teacher‖student), mean over all places."""
         labels = super().compute_loss(x, y, y_pred, sample_weight)
         teacher = tf.stop_gradient(soften(self.teach(x), self.temperature))
         student = soften(y_pred, self.temperature)

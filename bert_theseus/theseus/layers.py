@@ -37,6 +37,7 @@ class _Draws(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
+        """Makes the two weights: the rate [] and the generator's state."""
         seed = int(np.random.randint(2**31)) if self.seed is None else self.seed
         state = tf.random.create_rng_state(seed, "philox").numpy()
         self.replacing_rate = self.add_weight(
@@ -54,6 +55,7 @@ class _Draws(keras.layers.Layer):
         return self.generator.uniform([rows, columns]) < self.replacing_rate
 
     def get_config(self):
+        """Every argument of the constructor, with the rate as it is now."""
         rate = float(K.get_value(self.replacing_rate)) if self.built else self.initial_rate
         return {**super().get_config(), "replacing_rate": rate, "draw": self.draw,
                 "seed": self.seed}
@@ -72,6 +74,7 @@ class BinaryRandomChoice(_Draws):
     """
 
     def call(self, inputs, training=None):
+        """Two tensors [batch, …] → one; outside of training the successor's."""
         predecessor, successor = inputs
 
         def mixed():
@@ -81,9 +84,11 @@ class BinaryRandomChoice(_Draws):
         return K.in_train_phase(mixed, successor, training)
 
     def compute_mask(self, inputs, mask=None):
+        """The successor's mask."""
         return mask[1] if mask is not None else None
 
     def compute_output_shape(self, input_shape):
+        """The successor's shape."""
         return input_shape[1]
 
 
@@ -103,14 +108,17 @@ class ReplacingDraws(_Draws):
         self.num_modules = num_modules
 
     def call(self, inputs, training=None):
+        """Tensor [batch, …], read for its rows alone → booleans; true outside of training."""
         rows = tf.shape(inputs)[0]
         return K.in_train_phase(lambda: self.choices(rows, self.num_modules),
                                 lambda: tf.ones([1, self.num_modules], tf.bool), training)
 
     def compute_mask(self, inputs, mask=None):
+        """None: the draws are not positions of a sequence."""
         return None
 
     def get_config(self):
+        """Every argument of the constructor."""
         return {**super().get_config(), "num_modules": self.num_modules}
 
 
@@ -143,6 +151,7 @@ class ModuleReplacing(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
+        """Builds both modules, each under its own name."""
         shape = self._module_inputs(input_shape)
         for part in (self.predecessor, self.successor):
             if not part.built:
@@ -151,6 +160,7 @@ class ModuleReplacing(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None):
+        """What the chosen module makes of [x, *more]; the successor outside of training."""
         choices, tensors = inputs[1], [inputs[0], *inputs[2:]]
         x_mask = mask[0] if mask is not None else None
         return K.in_train_phase(lambda: self._replace(choices, tensors, x_mask),
@@ -194,13 +204,16 @@ class ModuleReplacing(keras.layers.Layer):
         return rest if len(rest) > 1 else rest[0]
 
     def compute_mask(self, inputs, mask=None):
+        """That of the successor."""
         masks = None if mask is None else self._module_inputs(mask)
         return self.successor.compute_mask(self._module_inputs(inputs), masks)
 
     def compute_output_shape(self, input_shape):
+        """That of the successor."""
         return self.successor.compute_output_shape(self._module_inputs(input_shape))
 
     def get_config(self):
+        """Every argument of the constructor, the modules as configurations."""
         parts = {name: keras.layers.serialize(getattr(self, name), use_legacy_format=True)
                  for name in ("predecessor", "successor")}
         return {**super().get_config(), **parts, "index": self.index, "lazy": self.lazy}

@@ -90,13 +90,16 @@ class ReplacingRateScheduler(keras.callbacks.Callback):
         self.rate = None
 
     def on_train_batch_begin(self, batch, logs=None):
+        """Sets the rate of this step; InputError outside of [0, 1]."""
         step = int(self.model.optimizer.iterations)
         self.rate = _in_unit_interval(float(self.schedule(step)), f"the schedule at step {step}")
         self.model.replacing_rate = self.rate
 
     def on_train_batch_end(self, batch, logs=None):
+        """Puts the rate of this step into the logs."""
         if logs is not None:
             logs["replacing_rate"] = self.rate
 
     def on_epoch_end(self, epoch, logs=None):
+        """Puts the rate of the last step into the logs."""
         self.on_train_batch_end(epoch, logs)

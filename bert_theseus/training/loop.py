@@ -81,6 +81,7 @@ class _Run:
         self.mark = time.perf_counter()
 
     def execute(self) -> History:
+        """The whole of ``fit``; a run that had finished gives its history at once."""
         settings = run_settings(self.model, self.batches, self.epochs, self.seed,
                                 monitor=self.monitor, mode=self.mode)
         if self.folder:

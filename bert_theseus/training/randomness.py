@@ -38,6 +38,7 @@ def draws_by_step(seed: int, step: tf.Variable) -> Iterator[None]:
     numbers = itertools.count()
 
     def key() -> tf.Tensor:
+        """[2] int64, the seed of the next draw."""
         digest = hashlib.sha256(f"{seed}/{next(numbers)}".encode()).digest()
         constant = int.from_bytes(digest[:8], "little", signed=True)
         return tf.stack([tf.constant(constant, "int64"), tf.cast(step, "int64")])

@@ -52,6 +52,7 @@ class DenseRuns(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
+        """Makes kernel [runs, in, units] and bias [runs, 1, units]."""
         runs, features = len(self.seeds), int(input_shape[-1])
         if input_shape[0] not in (None, runs):
             raise InputError(f"{input_shape[0]} runs for {runs} seeds", "DenseRuns",
@@ -66,9 +67,11 @@ class DenseRuns(keras.layers.Layer):
                          for seed in self.seeds])
 
     def call(self, inputs):
+        """[runs, batch, in] → [runs, batch, units]."""
         return self.activation(tf.matmul(inputs, self.kernel) + self.bias)
 
     def get_config(self):
+        """Every argument of the constructor."""
         return {**super().get_config(), "units": self.units, "seeds": self.seeds,
                 "activation": keras.activations.serialize(self.activation)}
 
@@ -82,6 +85,7 @@ class SpectralDenseRuns(_Spectral, DenseRuns):
     """
 
     def call(self, inputs, training=None):
+        """[runs, batch, in] → [runs, batch, units]; training keeps the new u."""
         return self.activation(tf.matmul(inputs, self._normal_kernel(training)) + self.bias)
 
 

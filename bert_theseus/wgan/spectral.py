@@ -47,6 +47,7 @@ class _Spectral:
         self.power_iterations = power_iterations
 
     def build(self, input_shape):
+        """The layer's own weights and u [..., units, 1], which starts the same in every layer."""
         super().build(input_shape)
         *runs, _, units = self._matrix().shape
         start = np.broadcast_to(np.random.RandomState(0).randn(units, 1), (*runs, units, 1))
@@ -63,6 +64,7 @@ class _Spectral:
         return tf.reshape(kernel, tf.shape(self.kernel))
 
     def get_config(self):
+        """Every argument of the constructor."""
         return {**super().get_config(), "power_iterations": self.power_iterations}
 
 
@@ -78,6 +80,7 @@ class SpectralDense(_Spectral, keras.layers.Dense):
     """
 
     def call(self, inputs, training=None):
+        """[..., in] → [..., units]; training keeps the new u."""
         outputs = tf.matmul(inputs, self._normal_kernel(training))
         if self.use_bias:
             outputs = outputs + self.bias
@@ -96,8 +99,10 @@ class SpectralConv2D(_Spectral, keras.layers.Conv2D):
         return tf.reshape(self.kernel, [-1, self.kernel.shape[-1]])
 
     def call(self, inputs, training=None):
+        """As Conv2D's; training keeps the new u."""
         self._training = training
         return super().call(inputs)
 
     def convolution_op(self, inputs, kernel):
+        """Keras' convolution with the normalised kernel, whatever it hands over."""
         return super().convolution_op(inputs, self._normal_kernel(self._training))

@@ -103,6 +103,7 @@ class Writer(AutoRegressiveDecoder):
 
     @AutoRegressiveDecoder.wraps("probas")
     def predict(self, inputs, output_ids, states):
+        """Probabilities [beams, vocabulary] of the next token; called by the beam search."""
         tokens, segments = inputs
         return self._last(np.concatenate([tokens, output_ids], 1).astype("int32"), np.concatenate(
             [segments, np.ones_like(output_ids)], 1).astype("int32")).numpy()

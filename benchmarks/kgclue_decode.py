@@ -44,6 +44,7 @@ class ArticleDecoder(AutoRegressiveDecoder):
 
     @AutoRegressiveDecoder.wraps(default_rtype="probas")
     def predict(self, inputs, output_ids, states):
+        """Next token [beams, vocabulary]: what the tree allows, with the look-ahead."""
         tokens, segments = inputs
         self.steps += 1
         probas = self.last_token(self.model).predict_on_batch([
@@ -65,6 +66,7 @@ class ArticleDecoder(AutoRegressiveDecoder):
         return result / result.sum(1, keepdims=True)
 
     def answer(self, question: str) -> tuple[str, str]:
+        """(subject, predicate) of the best beam."""
         tokens, segments = self.tokenizer.encode(question, maxlen=128)
         output = self.beam_search([tokens, segments], topk=3, min_ends=3)
         fact = self.tree.facts(self.tree.walk(output))[0]
@@ -72,6 +74,7 @@ class ArticleDecoder(AutoRegressiveDecoder):
 
 
 def make_questions(knowledge: Path, count: int) -> list[str]:
+    """Questions from one pattern about ``count`` drawn facts."""
     lines = knowledge.read_text(encoding="utf-8").splitlines()
     rows = [lines[i].split("\t") for i in np.random.default_rng(0).integers(0, len(lines), count)]
     return [f"请问{row[0].split('（')[0]}的{row[1]}是什么？" for row in rows]
@@ -91,6 +94,7 @@ def timed(answer, questions: list[str]) -> tuple[float, list[tuple[str, str]]]:
 
 
 def first_facts(decoder: ConstrainedDecoder, questions: list[str]) -> list[tuple[str, str]]:
+    """(subject, predicate) of the best answer to each question."""
     return [(found[0].subject, found[0].predicate) for found in decoder.answer(questions)]
 
 

@@ -25,6 +25,7 @@ from bert_theseus.results import write_results  # noqa: E402
 
 
 def run_server(folder: Path, port: int) -> None:
+    """The server's own process: builds the tree, loads the model, serves."""
     from bert_theseus.checkpoint import load_bert
     from bert_theseus.kgclue_server import Answerer, serve
     from bert_theseus.prefix_tree import PrefixTree
@@ -40,6 +41,7 @@ def run_server(folder: Path, port: int) -> None:
 
 
 def resident_mb(pid: int) -> float:
+    """Memory a process holds now (Linux)."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -50,6 +52,7 @@ async def load(url: str, questions: list[str], clients: int, requests: int) -> d
     waiting, times, errors = list(range(requests)), [], 0
 
     async def client(http):
+        """Asks as long as questions are left, one after the other."""
         nonlocal errors
         while waiting:
             question, start = questions[waiting.pop() % len(questions)], time.perf_counter()
@@ -67,6 +70,7 @@ async def load(url: str, questions: list[str], clients: int, requests: int) -> d
 
 
 def wait_until_up(url: str) -> None:
+    """Returns as soon as the server answers."""
     import httpx
     for _ in range(300):
         try:

@@ -53,6 +53,7 @@ def query_gradients(model, q):
     """[queries · outputs, weights], the tape's Jacobian."""
     @tf.function
     def one(row):
+        """[outputs, weights] of one query."""
         with tf.GradientTape() as tape:
             f = model(row)[0]
         parts = tape.jacobian(f, model.trainable_variables)

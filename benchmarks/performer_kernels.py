@@ -39,6 +39,7 @@ def training_step(folder: str, kernel: str, features: int):
 
 
 def batch(size: int, length: int) -> tuple:
+    """Random ([token ids, segment ids], labels), the same for the same length."""
     random = np.random.default_rng(length)
     tokens = random.integers(1, TOKENS, (size, length), "int32")
     return [tokens, np.zeros_like(tokens)], random.integers(0, 10, size, "int32")

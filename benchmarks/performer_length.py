@@ -83,11 +83,13 @@ def exact_bytes(hidden: int, length: int, backward: bool) -> int:
 
 
 def free_memory() -> int:
+    """Bytes that programs can still have (Linux)."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def series(records, hidden, part, direction):
+    """The records of one hidden size, part and pass."""
     return [r for r in records if (r["hidden"], r["part"], r["pass"]) == (hidden, part, direction)]
 
 
@@ -188,11 +190,13 @@ def plot(records, path: Path) -> None:
 
 
 def mebibytes(record: dict, way: str) -> float | None:
+    """Peak of a way, None where it was not measured."""
     size = record.get(way + "_bytes")
     return size and size / 2**20
 
 
 def number(value: float | None) -> str:
+    """A cell of the table."""
     return "–" if value is None else f"{value:.3g}"
 
 

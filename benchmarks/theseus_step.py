@@ -37,11 +37,13 @@ class MixBoth(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, training=None):
+        """[predecessor's, successor's], each [batch, …] → one; the successor's outside training."""
         predecessor, successor = inputs
         r = K.random_binomial(shape=[1], p=0.5)
         return K.in_train_phase(r * successor + (1 - r) * predecessor, successor, training)
 
     def compute_mask(self, inputs, mask=None):
+        """The successor's mask."""
         return mask[1]
 
 
@@ -83,6 +85,7 @@ def build(name: str, hidden: int):
 
 
 def batch():
+    """Random ([token ids, segment ids], labels), always the same."""
     random = np.random.RandomState(0)
     ids = random.randint(1, VOCAB, (BATCH, LENGTH))
     return [ids, np.zeros_like(ids)], random.randint(0, LABELS, BATCH)

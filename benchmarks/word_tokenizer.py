@@ -56,6 +56,7 @@ def tokenizers():
 
 
 def titles() -> list[str]:
+    """Training titles of tnews, or the demo's texts."""
     if args.data_dir:
         examples = get_task("tnews", args.data_dir).load(args.data_dir, "train")
     else:
@@ -65,12 +66,14 @@ def titles() -> list[str]:
 
 
 def seconds(work) -> float:
+    """Seconds one call takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def speed() -> None:
+    """Both pairs in turn, ids compared first; table and record."""
     texts, rows = titles(), []
     for name, (reference, ours) in tokenizers().items():
         ways = {"bert4keras": lambda: [reference.encode(text, maxlen=128)[0] for text in texts],

@@ -92,6 +92,7 @@ def run(kind, task, imbalance, seeds, losses, folder):
         {"steps": steps, "batch_size": args.batch_size, "learning_rate": args.learning_rate})}
 
     def make():
+        """Trains the group; called where no file holds it."""
         if tuned:
             return fine_tuning.run_fine_tuned(
                 corpus, imbalance, seeds, fine_tuning.Training(

@@ -73,6 +73,7 @@ class Run:
 
     # ---- data --------------------------------------------------------------------------------
     def build(self) -> PrefixTree:
+        """The tree of --knowledge, kept in the output folder."""
         args = self.args
         if not args.knowledge:
             raise InputError("no knowledge", "--knowledge", "name a file of triples")
@@ -91,6 +92,7 @@ class Run:
         return tree
 
     def questions(self, *names: str) -> dict[str, list[kgclue.Question]]:
+        """Name of a set → its questions; of dev the first --dev_examples."""
         if self.args.data_dir is None:
             raise InputError("no questions", "--data_dir", "give the folder that holds kgclue/")
         folder = find_folder(self.args.data_dir, (self.args.task,))
@@ -98,10 +100,12 @@ class Run:
 
     # ---- model -------------------------------------------------------------------------------
     def model(self):
+        """A UniLM model with the published weights."""
         return load_bert(self.args.bert_dir, self.args.model, return_keras_model=True,
                          application="unilm", with_mlm="linear")
 
     def trained(self, seed: int) -> CachedUniLM:
+        """The same with the weights ``train`` left for a seed, ready to search with."""
         model, weights = self.model(), self.weights(seed)
         if not weights.is_file():
             raise InputError("no trained weights", weights, "run the command train first")
@@ -109,10 +113,12 @@ class Run:
         return CachedUniLM(model)
 
     def weights(self, seed: int) -> Path:
+        """Where ``train`` leaves the weights of a seed."""
         return self.folder / f"seed{seed}" / "weights.npz"
 
     # ---- training and evaluation ---------------------------------------------------------------
     def train(self) -> None:
+        """One model a seed; the epoch with the best score on dev is kept."""
         args, tree = self.args, PrefixTree.open(self.tree_path, self.tokenizer)
         questions = self.questions("train", "dev")
         for seed in args.seed:
@@ -128,6 +134,7 @@ class Run:
                 resume=args.resume)
 
     def decoder(self, model, tree, beam: int, rule: str) -> ConstrainedDecoder:
+        """A search with this run's tokenizer and lengths."""
         return ConstrainedDecoder(model, self.tokenizer, tree, beam, rule, self.args.maxlen,
                                   batch_size=64)
 
@@ -148,6 +155,7 @@ class Run:
                      NUMBERS if (args.command, args.task) == ("evaluate", "kgclue") else ()))
 
     def everything(self) -> None:
+        """The demo."""
         self.build()
         self.train()
         self.evaluate()
@@ -163,12 +171,14 @@ class Run:
         return kgclue.Answerer(decoder, chosen.calibration, args.abstain)
 
     def ask(self) -> None:
+        """Answers at a prompt."""
         answerer = self.answerer()
         print("question (empty line ends):")
         while question := _read_line():
             print(answerer.as_text(answerer.answer([question], 3)[0]))
 
     def serve(self) -> None:
+        """Answers over HTTP; only here the server's packages are needed."""
         try:
             from bert_theseus.kgclue_server import serve
         except ImportError as error:

@@ -106,6 +106,7 @@ def make_records(tokenizer, output):
 
 # ---------------------------------------------------------------- model
 def make_model(folder, tokenizer, output):
+    """The model of ``folder``, or a new one whose words start from those around them."""
     if folder is not None:
         paths = bert_folder(folder)
         return wobert.MaskedLanguageModel(paths.config_path, paths.checkpoint_path, args.model)

@@ -97,6 +97,7 @@ def run_seed(args, study: Study, seed: int) -> None:
 
 
 def fine_tune(study, transformer, classifier, name, stage, epochs):
+    """Trains and reports a transformer under a classifier; the model at its best epoch."""
     model = keras.Model(transformer.inputs, classifier(transformer.output))
     history = study.fit(model, name, stage, epochs)
     study.report(model, name, history.best)
@@ -104,6 +105,7 @@ def fine_tune(study, transformer, classifier, name, stage, epochs):
 
 
 def replace(args, study, predecessor, successor, classifier, name, schedule, epochs):
+    """The replacing stage, whose weights are the successor's; its history."""
     model = bert_of_theseus(predecessor, successor, classifier, schedule, seed=study.seed,
                             embeddings=args.embeddings, draw=args.draw)
     return study.fit(model, name, "replacing", epochs, [ReplacingRateScheduler(schedule)])

@@ -30,6 +30,7 @@ SHOWN = ("estimate / exact, batch", "estimate / exact, large sets", "large exact
 
 
 def arguments():
+    """The arguments, with the defaults of the study they name."""
     parser = argument_parser(__doc__.split("\n")[0], "output/wgan", seeds=tuple(range(10)))
     parser.add_argument("--study", choices=STUDIES, default="two_dimensions")
     parser.add_argument("--method", action="append", help="repeatable; without it every method")
@@ -55,6 +56,7 @@ def arguments():
 
 
 def check(args):
+    """InputError for what the study cannot use."""
     if args.bert_dir:
         raise InputError("there is no BERT in this article", "--bert_dir", "leave it out")
     if (args.study == "images") != bool(args.data_dir):
@@ -84,6 +86,7 @@ def trained(args, world, folder):
 
 
 def two_dimensions(args, folder):
+    """Eight Gaussians: training, critics between fixed sets, batches."""
     world, parts = wgan.ring_world(), studies.Parts(folder, args.resume)
     study = trained(args, world, folder)
     plots.points_plot(world.held_out, study.samples, folder / "samples.png", world.name)
@@ -92,6 +95,7 @@ def two_dimensions(args, folder):
 
 
 def digits(args, folder):
+    """8×8 digits: training, centres of the data, pixel distances."""
     world = wgan.digits_world()
     study = trained(args, world, folder)
     study.add(studies.centers_study(world, study.samples, args.seed)).add(studies.pixel_study())
@@ -101,6 +105,7 @@ def digits(args, folder):
 
 
 def static(args, folder):
+    """Critics between fixed sets, over dimension and size."""
     methods = [name for name in args.method if wgan.get_method(name).objective != "gan"]
     parts = studies.Parts(folder, args.resume)
     study = studies.static_study(STATIC_SIZES, args.seed, parts, methods, args.critic_training)
@@ -109,11 +114,13 @@ def static(args, folder):
 
 
 def batch(args, folder):
+    """Two batches against a batch and the mean, over dimension and size."""
     return studies.batch_study([2, 8, 32, 128], [16, 32, 64, 128, 256, 512], args.seed,
                                studies.Parts(folder, args.resume))
 
 
 def images(args, folder):
+    """Training on images of the user's."""
     world = wgan.images_world(wgan.load_images(args.data_dir))
     study = trained(args, world, folder)
     plots.images_plot({"real": world.held_out[None], **study.samples}, world.train.shape[1:],
@@ -124,6 +131,7 @@ def images(args, folder):
 # 3. Evaluator: tables, figures and the record
 
 def report(args, study, folder, seconds):
+    """Tables and verdicts on the screen; figures and results.json in the folder."""
     training, effects = study.records.get("training"), study.records.get("batch_effect")
     if training:
         plots.training_plot(training, folder / "training.png", args.study.replace("_", " "))

@@ -130,6 +130,7 @@ def measure_writing(name, folders, output):
 def measure_speed(name, folders):
     """Rows of the speed table: the models of a task read its dev texts, cut to length."""
     def reader(folder):
+        """A model and its tokenizer as one function of the texts."""
         model, tokenizer = build(task, folder), tokenizer_of(folder)
         return lambda texts: predict_outputs(model, Batches(
             task, [Example(text) for text in texts], tokenizer, 512, args.batch_size,

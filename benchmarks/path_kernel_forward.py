@@ -1,8 +1,8 @@
 """Forward-mode products against gradients of single examples, on a small convolution network.
 
 Weights outside of dense and embedding layers have no short factors: either every example's gradient
-is formed (``vectorized_map``), or the queries' gradients are pushed forward through the network, one
-pass over the batch for each query and output. Both ways in turn, in one run; they must agree.
+is formed (``vectorized_map``), or the queries' gradients are pushed forward through the network,
+one pass over the batch for each query and output. Both ways in turn, in one run; they must agree.
 
     python benchmarks/path_kernel_forward.py          # about a minute on two cores
 """

@@ -38,8 +38,8 @@ parser.add_argument("--loss", action="append", help="repeatable: train these los
 parser.add_argument("--batch_size", type=int, default=128, help="of the heads")
 parser.add_argument("--learning_rate", type=float, default=0.003, help="of the heads")
 parser.add_argument("--fine_tune", action="store_true", help="train the whole model of --bert_dir")
-parser.add_argument("--everything", action="store_true", help="after the tasks on n-grams, tnews on "
-                    "hidden states, and at 1:10, 1:100 the whole model, 3 seeds, a few losses")
+parser.add_argument("--everything", action="store_true", help="after the tasks on n-grams, tnews "
+                    "on hidden states, and at 1:10, 1:100 the whole model, 3 seeds, a few losses")
 parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
 parser.add_argument("--bert_batch_size", type=int, default=16, help="of fine-tuning")
 parser.add_argument("--bert_learning_rate", type=float, default=0.0005, help="of fine-tuning")
@@ -100,8 +100,8 @@ def run(kind, task, imbalance, seeds, losses, folder):
                 losses, folder / "fine_tuned", args.resume)
         if corpus is None:
             data = study.load_entity_types(args.data_dir, kind, BERT)
-            return study.run_several_labels(*data, seeds, steps, args.batch_size, args.learning_rate,
-                                            losses)
+            return study.run_several_labels(*data, seeds, steps, args.batch_size,
+                                            args.learning_rate, losses)
         data = corpus if corpus.features else replace(corpus, features=features(task, kind, folder))
         return study.run_group(
             data, imbalance, seeds, steps, args.batch_size, args.learning_rate, losses,
@@ -145,7 +145,7 @@ def main():
         corpus, suffix = load(task), SUFFIX.get(kind, "")
         cost = study.step_costs(corpus, args.batch_size, losses)
         for imbalance in study.possible(imbalances, corpus):
-            name = f"{task} 1:{imbalance:g}{suffix}" if corpus else f"cluener, several labels{suffix}"
+            name = (f"{task} 1:{imbalance:g}" if corpus else "cluener, several labels") + suffix
             groups[name] = run(kind, task, imbalance, seeds, losses, folder)
             costs[name] = cost
             rows += report.rows_of(name, groups[name], seeds)

@@ -44,8 +44,8 @@ parser.add_argument("--learning_rate", type=float, default=2e-5)
 parser.add_argument("--epochs", type=int, nargs=3, default=[5, 10, 5],
                     metavar=("PREDECESSOR", "REPLACING", "SUCCESSOR"))
 parser.add_argument("--train_examples", type=int, help="use only so many, drawn by the seed")
-parser.add_argument("--baselines", action="store_true", help="also fine-tune all layers from random "
-                    "weights, and logistic regression on bags of characters; the demo does")
+parser.add_argument("--baselines", action="store_true", help="also fine-tune all layers from "
+                    "random weights, and logistic regression on bags of characters; the demo does")
 
 # ---- data and initial model ------------------------------------------------------------------
 
@@ -150,7 +150,8 @@ def main() -> None:
     for seed in args.seed:
         run_seed(args, study, seed)
     rows = [measured_row(NUMBERS, name, metric, values, args.seed, setting=study.task.name)
-            for (name, metric), values in sorted(study.rows.items(), key=lambda row: "ms" in row[0][1])]
+            for (name, metric), values in sorted(study.rows.items(),
+                                                 key=lambda row: "ms" in row[0][1])]
     write_results(study.folder, 7575, script.settings(args), rows, time.time() - start)
     bar_plot(rows, study.folder / "theseus.png", f"BERT-of-Theseus, {study.task.name} (dev)",
              study.task.metric)

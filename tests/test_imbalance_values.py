@@ -134,7 +134,8 @@ def test_gradient_is_the_finite_difference(name, make, y, z):
     _, gradient = value_and_gradient(loss, y, z)
     for direction in np.random.default_rng(1).normal(size=[4, *z.shape]):
         low, high = (float(loss(y, z + step * direction)) for step in (-1e-5, 1e-5))
-        assert (high - low) / 2e-5 == pytest.approx(np.sum(gradient * direction), abs=1e-6, rel=1e-6)
+        assert (high - low) / 2e-5 == pytest.approx(np.sum(gradient * direction), abs=1e-6,
+                                                    rel=1e-6)
 
 
 def test_closed_forms_keep_what_rounding_loses():

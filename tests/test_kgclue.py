@@ -81,7 +81,8 @@ def test_logits_and_loss_are_those_of_the_answer_tokens_in_the_whole_model():
     np.testing.assert_allclose(found, logits, atol=1e-5)
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = -np.take_along_axis(logs, targets[targets > 0][:, None], 1).mean()
-    assert float(kgclue.answer_token_crossentropy(targets, found)) == pytest.approx(expected, rel=1e-5)
+    loss = float(kgclue.answer_token_crossentropy(targets, found))
+    assert loss == pytest.approx(expected, rel=1e-5)
     model.compile("sgd", kgclue.answer_token_crossentropy)
     assert model.train_on_batch(inputs, targets) == pytest.approx(expected, rel=1e-5)
 

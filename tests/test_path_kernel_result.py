@@ -172,8 +172,8 @@ def test_finished_parts_are_taken_over_unless_the_settings_changed(tmp_path):
 def test_statements_are_judged_by_the_means_of_the_rows():
     report = Report()
     rows = {"full batch, left": 0.5, "full batch, simpson": 0.1, "mini-batches, left": 1.0}
-    seeds = [{f"residual / change | {k}": v for k, v in {**rows, "mini-batches, simpson": s}.items()}
-             for s in (1e-5, 1e-3)]
+    seeds = [{f"residual / change | {k}": v
+              for k, v in {**rows, "mini-batches, simpson": s}.items()} for s in (1e-5, 1e-3)]
     report.add("all", seeds, seeds=[1, 2])
     add_statements(report, "all", slopes=None)
     assert [c["verdict"] for c in report.claims] == ["not", "holds"]

@@ -93,7 +93,8 @@ def write_task(folder: str | os.PathLike, name: str, splits: dict[str, list[tupl
     """Writes (sentence, label) rows as ``folder/name/{split}.json`` and labels.json."""
     for split, rows in splits.items():
         _write(Path(folder) / name / f"{split}.json",
-               [{"id": i, "sentence": text, "label": label} for i, (text, label) in enumerate(rows)])
+               [{"id": i, "sentence": text, "label": label}
+                for i, (text, label) in enumerate(rows)])
     _write(Path(folder) / name / "labels.json", [{"label": label} for label in labels])
     return str(folder)
 

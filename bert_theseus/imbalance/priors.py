@@ -27,7 +27,8 @@ def class_counts(labels, num_classes: int | None = None, names: Sequence | None 
 
     >>> class_counts([0, 2, 2], num_classes=3).tolist()
     [1, 0, 2]
-    >>> class_counts(["news", "sport", "news", "-"], names=["sport", "news"], left_out=["-"]).tolist()
+    >>> labels = ["news", "sport", "news", "-"]
+    >>> class_counts(labels, names=["sport", "news"], left_out=["-"]).tolist()
     [1, 2]
     """
     if num_classes is None:

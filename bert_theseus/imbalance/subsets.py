@@ -54,7 +54,8 @@ class SubsetCrossentropy(LogitsLoss):
         if tf.executing_eagerly() and not bool(tf.reduce_all(fits)):
             where = np.argwhere(~fits.numpy())[0]
             raise InputError(f"{int(count.numpy()[tuple(where)])} labels",
-                             f"y_true{where.tolist()}", f"each row has {'at most ' * self.at_most}{self.k} ones")
+                             f"y_true{where.tolist()}",
+                             f"each row has {'at most ' * self.at_most}{self.k} ones")
         log_z = log_symmetric_polynomials(logits, self.k)
         log_z = tf.reduce_logsumexp(log_z, -1) if self.at_most else log_z[..., self.k]
         values = log_z - tf.reduce_sum(tf.math.multiply_no_nan(logits, labels.y), -1)

@@ -141,7 +141,7 @@ class PathKernelMachine:
 def check_gradient(model: keras.Model, loss, x, y: np.ndarray) -> None:
     """Raises :class:`InputError` unless the loss takes the targets and reaches the output."""
     few = np.arange(min(64, len(y)))
-    if y.ndim == 1:                                         # labels: the extremes may be out of range
+    if y.ndim == 1:                                     # labels: the extremes may be out of range
         few = np.unique([*few, y.argmin(), y.argmax()])
     f = model(take(x, few), training=False)
     try:

@@ -150,7 +150,8 @@ class CachedUniLM:
         positions = question.lengths[:, None] + depths
         grown = tf.concat([pool.positions, positions], 1)
         spare = -tf.shape(grown)[1] % 16  # few different shapes, see ``beams.Session``
-        places, mask = tf.pad(grown, [[0, 0], [0, spare]]), tf.pad(mask, [[0, 0]] * 2 + [[0, spare]])
+        places = tf.pad(grown, [[0, 0], [0, spare]])
+        mask = tf.pad(mask, [[0, 0]] * 2 + [[0, spare]])
         asked = tf.broadcast_to(tf.range(tf.shape(question.mask)[1])[None],
                                 tf.shape(question.mask))
         x = self._embed(tokens, tf.ones_like(tokens), positions)

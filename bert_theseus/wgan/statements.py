@@ -185,8 +185,9 @@ def center_verdict(distances: dict[str, Sequence[float]], held_out: float) -> Ve
     distances: {"c_transform": [a value a seed], "gradient_penalty": […]}; held_out: of real data.
     """
     c, gp = (np.asarray(distances[name]) for name in ("c_transform", "gradient_penalty"))
-    return judge(5, "c-transform samples are nearer to k-means centres than WGAN-GP's and real data",
-                 {"(GP − c) / real:": (gp - c) / held_out, "1 − c / real:": 1 - c / held_out})
+    claim = "c-transform samples are nearer to k-means centres than WGAN-GP's and real data"
+    return judge(5, claim, {"(GP − c) / real:": (gp - c) / held_out,
+                            "1 − c / real:": 1 - c / held_out})
 
 
 def pixel_verdict(share: float, count: int) -> Verdict:

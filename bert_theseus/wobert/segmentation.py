@@ -64,7 +64,8 @@ def read_user_dict(path: str | Path) -> dict[str, int | None]:
     except OSError as error:
         raise InputError(f"cannot read the user dictionary ({error.strerror})", str(path)) from None
     except UnicodeDecodeError:
-        raise InputError("the user dictionary is not UTF-8", str(path), "save it as UTF-8") from None
+        raise InputError("the user dictionary is not UTF-8", str(path),
+                         "save it as UTF-8") from None
     words: dict[str, int | None] = {}
     for number, line in enumerate(lines, 1):
         if match := _LINE.match(line.strip()):

@@ -56,7 +56,8 @@ def run_fine_tuned(corpus: Corpus, imbalance: float, seeds, training: Training, 
     texts or a family there is not.
     """
     if not (corpus and corpus.texts):
-        raise InputError("no classes to fine-tune on", "--task", "name a task with one label a text")
+        raise InputError("no classes to fine-tune on", "--task",
+                         "name a task with one label a text")
     counts = long_tail_counts(len(corpus.classes), imbalance, corpus.head)
     losses = wanted_losses(fine_tuned_losses(counts), only, ("cross-entropy", "logit adjusted"))
     result = {"dev": [], "test": [], "thirds": []}

@@ -11,24 +11,22 @@ rounds; the best round of each counts.
 """
 
 import argparse
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from make_knowledge import generate  # noqa: E402
+from bert_theseus.backend import set_seed
+from bert_theseus.prefix_tree import PrefixTree
+from bert_theseus.published import format_table
+from bert_theseus.results import write_results
+from bert_theseus.seq2seq import CachedUniLM, ConstrainedDecoder, lookahead
+from bert4keras.models import build_transformer_model
+from bert4keras.snippets import AutoRegressiveDecoder
+from bert4keras.tokenizers import Tokenizer
 
-from bert_theseus.backend import set_seed  # noqa: E402
-from bert_theseus.prefix_tree import PrefixTree  # noqa: E402
-from bert_theseus.published import format_table  # noqa: E402
-from bert_theseus.results import write_results  # noqa: E402
-from bert_theseus.seq2seq import CachedUniLM, ConstrainedDecoder, lookahead  # noqa: E402
-from bert4keras.models import build_transformer_model  # noqa: E402
-from bert4keras.snippets import AutoRegressiveDecoder  # noqa: E402
-from bert4keras.tokenizers import Tokenizer  # noqa: E402
+from make_knowledge import generate
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
         "intermediate_size": 3072, "hidden_act": "gelu"}

@@ -12,16 +12,14 @@ import argparse
 import asyncio
 import multiprocessing
 import os
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from bert_theseus.kgclue_demo import make_demo  # noqa: E402
-from bert_theseus.published import format_table  # noqa: E402
-from bert_theseus.results import write_results  # noqa: E402
+from bert_theseus.kgclue_demo import make_demo
+from bert_theseus.published import format_table
+from bert_theseus.results import write_results
 
 
 def run_server(folder: Path, port: int) -> None:

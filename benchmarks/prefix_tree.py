@@ -14,18 +14,15 @@ import multiprocessing
 import os
 import resource
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from make_knowledge import generate
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from make_knowledge import generate  # noqa: E402
-
-from bert_theseus.prefix_tree import PrefixTree, split_subject  # noqa: E402
-from bert_theseus.published import format_table  # noqa: E402
-from bert_theseus.results import write_results  # noqa: E402
+from bert_theseus.prefix_tree import PrefixTree, split_subject
+from bert_theseus.published import format_table
+from bert_theseus.results import write_results
 
 MARKS = {"build seconds": 180, "build peak GiB": 4, "file GB": 1, "open seconds": 0.1,
          "resident MB after 10,000 look-ups": 400, "child look-ups per second": 1e6}
@@ -39,15 +36,18 @@ def in_process(function, *args):
 
 
 def peak_mb() -> float:
+    """The most this process has held, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def resident_mb() -> float:
+    """What this process holds now, mapped pages of files included, in MB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def tokenizer_of(folder: Path):
+    """bert4keras' tokenizer with the vocabulary in ``folder``."""
     from bert_theseus import backend  # noqa: F401  (bert4keras on current TensorFlow)
     from bert4keras.tokenizers import Tokenizer
     return Tokenizer(str(folder / "vocab.txt"), do_lower_case=True)
@@ -56,6 +56,7 @@ def tokenizer_of(folder: Path):
 # ---- ours ------------------------------------------------------------------------------------
 
 def measure_build(knowledge: Path) -> dict:
+    """Builds the tree beside the knowledge file: time, peak, size."""
     tokenizer, start = tokenizer_of(knowledge.parent), time.perf_counter()
     tree = PrefixTree.build(knowledge, tokenizer, knowledge.with_suffix(".tree"))
     return {"build seconds": time.perf_counter() - start, "build peak GiB": peak_mb() / 1024,
@@ -192,6 +193,7 @@ def measure_marisa(knowledge: Path) -> dict:
 # ---- run ---------------------------------------------------------------------------------------
 
 def make(folder: Path, triples: int) -> Path:
+    """A knowledge file of so many triples, made unless it is there."""
     path = folder / str(triples) / "knowledge.txt"
     if not (path.with_name("vocab.txt")).is_file():
         in_process(generate, path, triples)
@@ -214,11 +216,13 @@ def make_large(folder: Path, triples: int, parts: int) -> Path:
 
 
 def ours(path: Path) -> dict:
+    """Build and look-ups, each in its own process."""
     found = in_process(measure_build, path)
     return found | in_process(measure_lookups, path.with_suffix(".tree"))
 
 
 def plot(growth: dict, path: Path) -> None:
+    """Build time, peak and file size over the number of triples."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     sizes = sorted(growth)

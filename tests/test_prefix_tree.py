@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_theseus.errors import InputError
-from bert_theseus.prefix_tree import (PrefixTree, build, cursors, fields, join_subject,
+from bert_theseus.prefix_tree import (PrefixTree, build, cursors, join_subject,
                                       split_subject, strings)
 from bert_theseus.prefix_tree.tables import Sequences, sort_sequences
 from bert_theseus.prefix_tree.tokens import BatchTokenizer
@@ -176,7 +176,8 @@ def test_files_that_differ_in_form_only():
 
 @pytest.mark.parametrize("text, where", [
     ("甲\t子\t一\n甲\t子\n", "k.txt:2"), ("\n甲\t子\t一\t二\n", "k.txt:2"), ("\t子\t一\n", "k.txt:1"),
-    ("甲\t\t一\n", "k.txt:1"), ("甲\n", "k.txt:1"), ("", "k.txt"), (b"a\tb\tc\n\xff\ta\tb\n", "k.txt:2")])
+    ("甲\t\t一\n", "k.txt:1"), ("甲\n", "k.txt:1"), ("", "k.txt"),
+    (b"a\tb\tc\n\xff\ta\tb\n", "k.txt:2")])
 def test_a_line_that_is_no_triple_is_named(text, where):
     Path("k.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError) as error:

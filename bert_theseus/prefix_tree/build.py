@@ -7,8 +7,8 @@
 3. scatter:  the lines, now triples of ranks, are dealt out to buckets of neighbouring subjects.
 4. gather:   each bucket is sorted and appended to the file's columns, its objects compressed.
 
-A few chunks are ever in memory, a few numbers per distinct string, and none per line. The steps
-are numpy and zlib, which release Python's lock, hence threads. Scratch files are raw arrays: the head of an
+In memory are a few chunks and a few numbers per distinct string, none per line. The steps are numpy
+and zlib, which release Python's lock, hence threads. Scratch files are raw arrays: the head of an
 .npy file is read by ``ast``, which CPython before 3.11.8 cannot do in several threads at once.
 """
 
@@ -67,6 +67,7 @@ class Build:
 
     # ---- 1. scan ---------------------------------------------------------------------------
     def scan(self) -> None:
+        """Reads the knowledge file once and fills ``chunks``; raises InputError without a triple."""
         numbered = enumerate(fields.read_chunks(self.path, CHUNK_BYTES))
         for chunk in in_order(self._scan_chunk, numbered, self.threads):
             self.chunks.append(chunk)
@@ -123,16 +124,16 @@ class Build:
         lines[order].tofile(self._path(chunk.number, "lines"))
         path = self._path(chunk.number, "objects")
         texts = path.read_bytes().split(b"\n")
-        order, offsets = order.tolist(), [0]
+        order, ends = order.tolist(), [0]
         with open(path, "wb") as file:
             for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist()):
                 file.write(b"".join([texts[row] + b"\n" for row in order[start:end]]))
-                offsets.append(file.tell())
+                ends.append(file.tell())
         for field in FIELDS:
             for kind in ("text", "hashes", "rows", "ranks"):
                 self._path(chunk.number, f"{field}.{kind}").unlink()
         self.report("lines dealt out", chunk.lines)
-        return bounds, offsets
+        return bounds, ends
 
     # ---- 4. gather -------------------------------------------------------------------------
     def gather(self) -> None:
@@ -164,13 +165,13 @@ class Build:
 
     def _gather_bucket(self, bucket: int):
         lines, texts = [], []
-        for chunk, (bounds, offsets) in zip(self.chunks, self.parts):
+        for chunk, (bounds, ends) in zip(self.chunks, self.parts):
             start, end = bounds[bucket:bucket + 2].tolist()
             lines.append(np.fromfile(self._path(chunk.number, "lines"), "uint32", 6 * (end - start),
                                      offset=24 * start).reshape(-1, 6))
             with open(self._path(chunk.number, "objects"), "rb") as file:
-                file.seek(offsets[bucket])
-                texts += file.read(offsets[bucket + 1] - offsets[bucket]).split(b"\n")[:-1]
+                file.seek(ends[bucket])
+                texts += file.read(ends[bucket + 1] - ends[bucket]).split(b"\n")[:-1]
         lines = np.concatenate(lines)
         order = _stable_order(lines)
         lines = lines[order]

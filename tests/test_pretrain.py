@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import subprocess
 import sys
 from itertools import islice
@@ -16,12 +17,15 @@ from hypothesis import strategies as st
 from bert_theseus.errors import InputError
 from bert_theseus.wobert import (AdamW, CharTokenizer, LearningRate, MaskedLanguageModel, Packing,
                                  Pretrainer, Recipe, Segmenter, batches, corpus_files, documents,
-                                 mask_tokens, task_texts, write_records)
+                                 mask_tokens, records_of, task_texts,
+                                 write_records)
+from bert_theseus.wobert import lean
 from bert_theseus.wobert.corpus import held_out, pieces
 from bert_theseus.wobert.mlm import masked_metrics
 from bert_theseus.wobert.optimizer import Accumulator, decays
 from bert_theseus.wobert.records import unseen_batches
 from bert_theseus.wobert.warm_start import cooccurrence_start
+from bert4keras.models import build_transformer_model
 
 TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] 今 天 气 很 好 我 们 在 北 京 大 学 。 ，".split()
 VOCAB = {token: i for i, token in enumerate(TOKENS)}
@@ -111,6 +115,34 @@ def test_order_is_a_function_of_seed_and_position(tmp_path):
     assert whole[:per_epoch] != whole[per_epoch:2 * per_epoch]  # another order in each epoch
 
 
+def test_an_epoch_does_not_walk_through_the_corpus(tmp_path, monkeypatch):
+    """Mean source position of 30 neighbours, over an epoch: as scattered as in a random order.
+
+    Position n of the corpus is a row of the digits of n; 15 buffers of rows, as 150,000 real ones.
+    """
+    digits = CharTokenizer({t: i for i, t in enumerate([*TOKENS[:5], *"0123456789"])}, True)
+    monkeypatch.setattr("bert_theseus.wobert.records.BUFFER", 200)
+
+    def scatter(shards):
+        write_records(tmp_path, (" ".join(f"{n:04d}") for n in range(3000)), digits,
+                      Packing(maxlen=6, unseen_one_in=0, join=False, **shards))
+        rows = np.stack([next_batch.numpy() for next_batch in islice(
+            batches(tmp_path, 30, 6, seed=1), 100)])  # [100, 30, 6]
+        places = (rows[:, :, 1:5] - 5) @ [1000, 100, 10, 1]
+        assert sorted(places.ravel()) == list(range(3000))
+        return places.mean(1).std() / (places.std() / 30 ** 0.5)
+
+    assert scatter({}) < 1.35 and scatter({"shards": 8}) > 1.6
+
+
+def test_records_of_eight_shards_are_used_as_they_are(tmp_path):
+    old = write_records(tmp_path, texts(), tokenizer, Packing(maxlen=16, shards=8))
+    again = records_of(tmp_path, texts, tokenizer, Packing(maxlen=16))
+    assert again == old and len(list(tmp_path.glob("train-*-of-008.tfrecord"))) == 8
+    records_of(tmp_path, texts, tokenizer, Packing(maxlen=12))
+    assert len(list(tmp_path.glob("train-*.tfrecord"))) == 64
+
+
 def test_words_are_marked_for_whole_word_masking(tmp_path):
     write_records(tmp_path, ["我们在北京大学。"] * 4, tokenizer,
                   Packing(maxlen=16, unseen_one_in=0, join=False), words=Segmenter())
@@ -179,6 +211,55 @@ def test_projection_at_masked_positions_is_that_of_the_whole():
     everywhere = mlm.transformer.model([ids, ids * 0]).numpy().reshape(12, -1)
     positions = [1, 4, 7, 11]
     np.testing.assert_allclose(mlm.logits(ids, positions), everywhere[positions], atol=1e-5)
+
+
+@pytest.mark.parametrize("model, causal", [("bert", False), ("bert", True), ("nezha", False),
+                                           ("roformer", False)])
+def test_lean_layers_have_the_values_and_gradients_of_bert4keras(model, causal):
+    mlm = MaskedLanguageModel(model=model, **SIZES)
+    mlm.draw_weights(0)
+    plain = build_transformer_model(model=model, with_mlm="linear", return_keras_model=False,
+                                    application="lm" if causal else "encoder", **SIZES)
+    plain.model.set_weights(mlm.transformer.model.get_weights())
+    ids = np.random.default_rng(0).choice(ORDINARY, (3, 6)).astype("float32")
+    ids[1, 4:] = 0  # padding
+    true = tf.constant(ids.ravel()[:10].astype("int32"))
+    with tf.GradientTape(persistent=True) as tape:
+        lean_logits = mlm.logits(ids, range(10), causal=causal)
+        logits = tf.reshape(plain.model([ids, ids * 0]), [18, -1])[:10]
+        loss = 3 * masked_metrics(lean_logits, true)[0]
+        expected = 3 * tf.reduce_sum(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(true, logits))
+    np.testing.assert_allclose(lean_logits, logits, atol=2e-6)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    ours = tape.gradient(loss, mlm.weights)
+    theirs = tape.gradient(expected, plain.model.trainable_weights)
+    for weight, one, two in zip(mlm.weights, ours, theirs):
+        one, two = tf.convert_to_tensor(one), tf.convert_to_tensor(two)
+        np.testing.assert_allclose(one, two, atol=2e-5 * max(1.0, float(tf.reduce_max(abs(two)))),
+                                   err_msg=weight.name)
+
+
+def test_gelu_compiled_and_not(monkeypatch):
+    x = tf.constant(np.linspace(-6, 6, 101), tf.float32)
+    exact = [0.5 * t * (1 + math.erf(t / 2 ** 0.5)) for t in x.numpy().tolist()]
+    slope = [0.5 * (1 + math.erf(t / 2 ** 0.5)) + t * math.exp(-t * t / 2) / (2 * math.pi) ** 0.5
+             for t in x.numpy().tolist()]
+    for possible in (lean.can_compile(), False):
+        monkeypatch.setattr(lean, "can_compile", lambda: possible)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = lean.gelu(x)
+        np.testing.assert_allclose(y, exact, atol=2e-6)
+        np.testing.assert_allclose(tape.gradient(y, x), slope, atol=2e-6)
+
+
+def test_without_a_compiler_it_is_said(monkeypatch, caplog):
+    def function(*args, jit_compile):
+        raise tf.errors.UnimplementedError(None, None, "no XLA here")
+    monkeypatch.setattr(tf, "function", function)
+    assert lean.can_compile.__wrapped__() is False
+    assert "uncompiled" in caplog.text and "no XLA here" in caplog.text
 
 
 def test_causal_logits_do_not_look_ahead():

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from bert_theseus.backend import K, keras
-from bert4keras.models import build_transformer_model
+from bert_theseus.wobert.lean import lean
+from bert4keras.models import BERT, NEZHA, RoFormer, build_transformer_model
 
-MODELS = ("bert", "roberta", "nezha", "roformer")
+MODELS = {"bert": BERT, "roberta": BERT, "nezha": NEZHA, "roformer": RoFormer}
 
 
 class MaskedLanguageModel:
@@ -35,8 +36,8 @@ class MaskedLanguageModel:
 
     def __init__(self, config_path=None, checkpoint_path=None, model: str = "bert", **overrides):
         off = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
-        self._arguments = {"config_path": config_path, "model": model, "with_mlm": "linear",
-                           "return_keras_model": False, **off, **overrides}
+        self._arguments = {"config_path": config_path, "model": lean(MODELS[model]),
+                           "with_mlm": "linear", "return_keras_model": False, **off, **overrides}
         self.transformer = build_transformer_model(checkpoint_path=checkpoint_path,
                                                    **self._arguments)
         self._keep_dropout_in_config(config_path, overrides)
@@ -132,6 +133,22 @@ def _sinusoids(positions: int, size: int) -> np.ndarray:
 
 def masked_metrics(logits, labels):
     """Sum of the cross-entropies and number of hits over the masked positions."""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+    logits = tf.cast(logits, tf.float32)  # [chosen, vocabulary]
     hits = tf.equal(tf.argmax(logits, -1, tf.int32), labels)
-    return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.float32))
+    return _cross_entropy(logits, labels), tf.reduce_sum(tf.cast(hits, tf.float32))
+
+
+@tf.custom_gradient
+def _cross_entropy(logits, labels):
+    """Sum of −log softmax(logits)[label]; one table of exponentials serves loss and gradient."""
+    top = tf.reduce_max(logits, -1, keepdims=True)
+    powers = tf.exp(logits - top)
+    total = tf.reduce_sum(powers, -1, keepdims=True)
+    places = tf.stack([tf.range(tf.size(labels)), labels], axis=-1)  # [chosen, 2]
+    losses = (tf.math.log(total) + top)[:, 0] - tf.gather_nd(logits, places)
+
+    def gradient(dy):
+        ones = tf.ones_like(losses)
+        return tf.tensor_scatter_nd_sub(powers * (dy / total), places, ones * dy), None
+
+    return tf.reduce_sum(losses), gradient

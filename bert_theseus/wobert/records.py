@@ -2,8 +2,10 @@
 
 A record is a sequence ``[CLS] piece [SEP] piece [SEP] …`` as little-endian int32; a token that
 goes on with the word of the one before it is stored as ``-id``, which is all that whole-word
-masking needs. Each sequence goes to a shard drawn with the seed, so the shards are shuffled as
-they are written, and neither writing nor reading ever holds the corpus.
+masking needs. Each sequence goes to a shard drawn with the seed, and neither writing nor reading
+ever holds the corpus. Within a shard the order is that of the corpus; an epoch reads the shards in
+a drawn order through a shuffle buffer, so a shard has to be short beside the buffer, or else every
+shard is once more a walk from the first file of the corpus to the last.
 
 ``index.json`` is written last and names what the shards were made from: a folder that was not
 finished, or was made from something else, is made again.
@@ -13,7 +15,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from bert_theseus.results import replace_file
 from bert_theseus.wobert.corpus import held_out, pieces
 
 SPLITS = ("train", "unseen")
+BUFFER = 10_000  # sequences
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Packing:
     char_factor:   a piece holds at most this many times maxlen characters (1.3 in the article).
     join:          whether documents that leave room share a sequence, separated by [SEP].
     unseen_one_in: one document in so many is held out to measure on; 0 holds out none.
-    shards:        number of files for the training part.
+    shards:        number of files for the training part: 64 are each shorter than the shuffle
+                   buffer up to 640,000 sequences.
     seed:          of the distribution over the shards.
     """
 
@@ -43,7 +47,7 @@ class Packing:
     char_factor: float = 1.3
     join: bool = True
     unseen_one_in: int = 200
-    shards: int = 8
+    shards: int = 64
     seed: int = 42
 
 
@@ -86,10 +90,14 @@ def write_records(folder: str | Path, texts: Iterable[str], tokenizer, packing: 
 
 def records_of(folder: str | Path, texts: Callable[[], Iterable[str]], tokenizer,
                packing: Packing, words=None, source: str = "") -> dict:
-    """The index of ``folder``: as it is if it was made from the same, else written anew."""
-    index = read_index(folder)
-    if index is None or index["fingerprint"] != fingerprint(tokenizer, packing, words is not None,
-                                                            source):
+    """The index of ``folder``: as it is if it was made from the same, else written anew.
+
+    Folders of 8 shards, once the default, are used as they are.
+    """
+    index, known = read_index(folder), {
+        fingerprint(tokenizer, one, words is not None, source)
+        for one in (packing, replace(packing, shards=8))}
+    if index is None or index["fingerprint"] not in known:
         index = write_records(folder, texts(), tokenizer, packing, words, source)
     return index
 
@@ -137,7 +145,7 @@ def unseen_batches(folder: str | Path, batch_size: int, maxlen: int) -> Iterator
 def _epoch(folder, seed: int, epoch: int) -> tf.data.Dataset:
     paths = sorted(str(path) for path in Path(folder).glob("train-*.tfrecord"))
     random.Random(f"{seed}/{epoch}").shuffle(paths)
-    return tf.data.TFRecordDataset(paths).shuffle(10_000, seed=seed * 100_003 + epoch)
+    return tf.data.TFRecordDataset(paths).shuffle(BUFFER, seed=seed * 100_003 + epoch)
 
 
 def _decode(raw, maxlen: int):

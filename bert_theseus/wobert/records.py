@@ -161,7 +161,7 @@ class _Packer:
     has, the fullest is done. That leaves a few per cent of padding instead of a fifth.
     """
 
-    OPEN = 32
+    OPEN = 512
 
     def __init__(self, tokenizer, encode, packing: Packing):
         self.encode, self.packing, self.open = encode, packing, []

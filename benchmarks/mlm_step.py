@@ -3,8 +3,8 @@
     python benchmarks/mlm_step.py                       texts of the project's demo
     python benchmarks/mlm_step.py --corpus FOLDER --vocab vocab.txt
 
-    ours      records tokenised once, masks drawn in the graph, vocabulary projection at the masked
-              positions alone, layers of few passes, fused AdamW
+    ours      records tokenised once, masks drawn in the graph, vocabulary projection and last
+              feed-forward at the masked positions alone, layers of few passes, fused AdamW
     article   kexue.fm 7758, train.py: tokenisation and masking per batch in Python, projection of
               every position, bert4keras' layers and AdamW
 
@@ -159,9 +159,12 @@ def random_masking(ids, vocab, draw):
 
 
 def multiply_adds(share: float, words: int) -> float:
-    """Of a position's forward pass, the head applied to a share of the positions."""
-    layer = 12 * args.hidden ** 2 + 2 * args.maxlen * args.hidden
-    return args.layers * layer + share * (args.hidden ** 2 + args.hidden * words)
+    """Of a position's forward pass; the head, and before it the feed-forward part of the last
+    layer, applied to a share of the positions."""
+    square = args.hidden ** 2
+    everywhere = args.layers * (4 * square + 2 * args.maxlen * args.hidden) \
+        + (args.layers - 1) * 8 * square
+    return everywhere + share * (8 * square + square + args.hidden * words)
 
 
 def tokens_a_second(step) -> dict[str, float]:

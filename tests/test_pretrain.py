@@ -241,17 +241,26 @@ def test_lean_layers_have_the_values_and_gradients_of_bert4keras(model, causal):
 
 
 def test_gelu_compiled_and_not(monkeypatch):
-    x = tf.constant(np.linspace(-6, 6, 101), tf.float32)
-    exact = [0.5 * t * (1 + math.erf(t / 2 ** 0.5)) for t in x.numpy().tolist()]
+    x = tf.constant(np.linspace(-6, 6, 102).reshape(17, 3, 2), tf.float32)
+    exact = [0.5 * t * (1 + math.erf(t / 2 ** 0.5)) for t in x.numpy().ravel().tolist()]
     slope = [0.5 * (1 + math.erf(t / 2 ** 0.5)) + t * math.exp(-t * t / 2) / (2 * math.pi) ** 0.5
-             for t in x.numpy().tolist()]
+             for t in x.numpy().ravel().tolist()]
     for possible in (lean.can_compile(), False):
         monkeypatch.setattr(lean, "can_compile", lambda: possible)
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = lean.gelu(x)
-        np.testing.assert_allclose(y, exact, atol=2e-6)
-        np.testing.assert_allclose(tape.gradient(y, x), slope, atol=2e-6)
+        np.testing.assert_allclose(np.ravel(y), exact, atol=2e-6)
+        np.testing.assert_allclose(np.ravel(tape.gradient(y, x)), slope, atol=2e-6)
+
+
+def test_picked_positions_are_not_compiled(monkeypatch):
+    asked = []
+    monkeypatch.setattr(lean, "can_compile", lambda: asked.append(1) or False)
+    lean.gelu(tf.zeros([5, 2]))
+    assert not asked
+    lean.gelu(tf.zeros([5, 2, 2]))
+    assert asked
 
 
 def test_without_a_compiler_it_is_said(monkeypatch, caplog):

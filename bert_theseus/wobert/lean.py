@@ -72,10 +72,13 @@ class LeanFeedForward(FeedForward):
 def gelu(x):
     """x Φ(x), Φ the distribution of N(0, 1): what bert4keras calls "gelu".
 
+    Compiled for [batch, length, ·], sizes that come again; positions picked from a batch,
+    [chosen, ·], are another number at each step, and each would be compiled anew.
+
     >>> [f"{y:.4f}" for y in gelu(tf.constant([-1.0, 0.0, 1.0])).numpy()]
     ['-0.1587', '0.0000', '0.8413']
     """
-    value, derivative = _loops(can_compile())
+    value, derivative = _loops(len(x.shape) == 3 and can_compile())
     return value(x), lambda dy: derivative(x, dy)
 
 

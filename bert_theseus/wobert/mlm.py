@@ -5,6 +5,8 @@ table; 85 % of that is never looked at. Here the same layers (same names, same w
 checkpoint is the published kind) are applied to the masked positions only:
 
     logits = (LayerNorm(gelu(W h + b)) at the masked positions) · embeddingᵀ + bias
+
+So is the feed-forward part of the last layer, which looks at its own position only.
 """
 
 import json
@@ -41,9 +43,10 @@ class MaskedLanguageModel:
         self.transformer = build_transformer_model(checkpoint_path=checkpoint_path,
                                                    **self._arguments)
         self._keep_dropout_in_config(config_path, overrides)
-        layers, last = self.transformer.layers, self.transformer.num_hidden_layers - 1
-        hidden = layers[f"Transformer-{last}-FeedForward-Norm"].output
-        self.encoder = keras.Model(self.transformer.inputs, hidden)
+        layers = self.transformer.layers
+        self._last = f"Transformer-{self.transformer.num_hidden_layers - 1}"
+        attended = layers[f"{self._last}-MultiHeadSelfAttention-Norm"].output
+        self.encoder = keras.Model(self.transformer.inputs, attended)
         self.head = [layers["MLM-Dense"], layers["MLM-Norm"]]
         self.embedding, self.bias = layers["Embedding-Token"], layers["MLM-Bias"]
         self.weights = self.transformer.model.trainable_weights
@@ -66,17 +69,26 @@ class MaskedLanguageModel:
         inputs = [ids] + [tf.zeros_like(ids)] * (len(encoder.inputs) - 1)
         hidden = encoder(inputs, training=training)  # [batch, length, hidden]
         x = tf.gather(tf.reshape(hidden, [-1, hidden.shape[-1]]), positions)  # [chosen, hidden]
+        x = self._feed_forward(x, training)
         for layer in self.head:
             x = layer(x)
         return self.bias(self.embedding(x, mode="dense"))
+
+    def _feed_forward(self, x, training: bool):
+        """The rest of the last layer, [chosen, hidden] → [chosen, hidden]."""
+        layers, name = self.transformer.layers, f"{self._last}-FeedForward"
+        y = layers[name](x)
+        if f"{name}-Dropout" in layers:
+            y = layers[f"{name}-Dropout"](y, training=training)
+        return layers[f"{name}-Norm"](layers[f"{name}-Add"]([x, y]))
 
     @cached_property
     def causal_encoder(self) -> keras.Model:
         """The same layers under a causal mask."""
         causal = build_transformer_model(**self._arguments, application="lm",
                                          layers=self.transformer.layers)
-        hidden = causal.layers["MLM-Dense"].get_input_at(-1)
-        return keras.Model(causal.inputs, hidden)
+        attended = causal.layers[f"{self._last}-MultiHeadSelfAttention-Norm"].get_output_at(-1)
+        return keras.Model(causal.inputs, attended)
 
     def draw_weights(self, seed: int) -> None:
         """Draws all weights anew for training from scratch: no two kernels equal, gains 1,

@@ -1,5 +1,6 @@
 """The README's own words: its code runs, its files exist, both languages say the same."""
 
+import os
 import re
 import subprocess
 import sys
@@ -52,9 +53,10 @@ def test_the_environment_finds_the_checkout_from_anywhere():
     (checkout / "bert_theseus").symlink_to(ROOT / "bert_theseus")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
     subprocess.run(["sh", "-c", line], cwd=checkout, check=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     found = subprocess.run([checkout.resolve() / ".venv" / "bin" / "python", "-c",
                             "import bert_theseus; print(bert_theseus.__file__)"], cwd="/",
-                           env={}, check=True, capture_output=True, text=True).stdout
+                           env=env, check=True, capture_output=True, text=True).stdout
     assert Path(found.strip()) == checkout.resolve() / "bert_theseus" / "__init__.py"
 
 

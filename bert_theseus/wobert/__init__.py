@@ -6,7 +6,8 @@
 
 One idea a file: ``characters`` and ``tokenizer`` (text → ids), ``segmentation`` (text → words),
 ``vocabulary`` and ``surgery`` (character model → word model), ``corpus`` and ``records`` (text
-→ shards), ``masking``, ``mlm``, ``optimizer`` and ``pretraining`` (shards → weights).
+→ shards), ``masking``, ``mlm``, ``lean`` (its fast layers), ``optimizer`` and ``pretraining``
+(shards → weights).
 """
 
 from bert_theseus.wobert import vocabulary

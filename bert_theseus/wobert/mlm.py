@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from bert_theseus.backend import K, keras
+from bert_theseus.errors import InputError
 from bert_theseus.wobert.lean import lean
 from bert4keras.models import BERT, NEZHA, RoFormer, build_transformer_model
 
@@ -37,6 +38,9 @@ class MaskedLanguageModel:
     """
 
     def __init__(self, config_path=None, checkpoint_path=None, model: str = "bert", **overrides):
+        if model not in MODELS:
+            raise InputError(f"no masked language model of type {model!r}", "model",
+                             f"choose from {', '.join(MODELS)}")
         off = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
         self._arguments = {"config_path": config_path, "model": lean(MODELS[model]),
                            "with_mlm": "linear", "return_keras_model": False, **off, **overrides}

@@ -132,7 +132,7 @@ def plot_thirds(groups: dict, folder, task: str) -> None:
         axis.set_xlabel("predicted")
     figure.axes[0].set_ylabel("true")
     figure.suptitle(f"{task} 1:{ratio:g}, share of true classes (rows) predicted (%)", fontsize=10)
-    _save(figure, Path(folder) / f"thirds_{task.replace(', ', '_')}.png", dpi=90)
+    _save(figure, Path(folder) / f"thirds_{task.replace(', ', '_').replace(' ', '_')}.png", dpi=90)
 
 
 def _save(figure, path, dpi):

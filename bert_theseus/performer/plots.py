@@ -39,10 +39,20 @@ def error_plot(rows: Sequence[Row], folder: Path) -> None:
                  title=source.replace("block", "the model's block"))
         _plain_ticks(axis, sorted({int(g[2]) for g, _ in found}))
         axis.axhline(1, color="gray", ls="--", lw=0.8)
+        axis.text(0.97, 0.97, _beyond([(g[1], int(g[2])) for g, row in found
+                                       if g[0] == source and row.value > _HIGHEST]),
+                  fontsize=8, ha="right", va="top", transform=axis.transAxes)
     panels[0].set_ylim(top=_HIGHEST)
     panels[0].set_ylabel(f"relative error, up to {_HIGHEST}")
     panels[-1].legend(frameon=False, fontsize=8, loc="lower left")
     replace_file(folder / "error.png", figure.savefig)
+
+
+def _beyond(points: Sequence[tuple[str, int]]) -> str:
+    """One line a way whose errors are not drawn. points: (way, number of features)."""
+    found = {way: sorted(m for w, m in points if w == way) for way, _ in points}
+    return "\n".join(f"{way}: above {_HIGHEST} at m = {m[0]}" + (f" … {m[-1]}" if m[1:] else "")
+                     for way, m in found.items())
 
 
 def recovery_plot(rows: Sequence[Row], folder: Path) -> None:

@@ -30,7 +30,7 @@ def _band(axes, x, values, label: str, color: str, style: str = "-") -> None:
 
 def training_plot(training: dict, path: str | Path, title: str) -> None:
     """One panel a method: estimate and exact distance on batches and on large sets, by step."""
-    figure, panels = _figure(len(training))
+    figure, panels = _figure(len(training), height=2.5)
     for axes, (name, result) in zip(panels, training.items()):
         steps = [r["step"] for r in result["records"]]
         series = (("exact", "exact W, batch", "tab:blue", "-"),
@@ -39,9 +39,12 @@ def training_plot(training: dict, path: str | Path, title: str) -> None:
         for key, label, color, style in series:
             _band(axes, steps, [r[key] for r in result["records"]], label, color, style)
         axes.axhline(0, color="gray", linewidth=0.5)
-        axes.set_title(name + (" (nats)" if name.startswith("gan") else ""), fontsize=9)
+        nats = " (estimate: nats)" if name.startswith("gan") else ""
+        axes.set_title(name + nats, fontsize=9)
         axes.set_xlabel("generator step", fontsize=8)
         axes.tick_params(labelsize=8)
+    for axes in panels[::_COLUMNS]:
+        axes.set_ylabel("in units of the data", fontsize=8)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title)

@@ -84,8 +84,13 @@ def plot_gradients(path) -> None:
 def plot_over_imbalance(results: dict, path, measure: str = "balanced accuracy") -> None:
     """measure over imbalance, one panel a task; results: task → imbalance → chosen()."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(max(3 * len(results), 7), 4), layout="constrained")
-    axes = figure.subplots(1, len(results), squeeze=False)[0]
+    columns = min(3, len(results))
+    lines = -(-len(results) // columns)
+    figure = Figure(figsize=(max(3.2 * columns, 7), 1 + 2.9 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    axes = grid.ravel()
+    for unused in axes[len(results):]:
+        unused.set_visible(False)
     for axis, (task, groups) in zip(axes, results.items()):
         ratios = sorted(groups)
         for i, (family, colour) in enumerate(SHOWN.items()):
@@ -102,7 +107,8 @@ def plot_over_imbalance(results: dict, path, measure: str = "balanced accuracy")
         axis.set_title(task, fontsize=10)
         axis.set_xlabel("imbalance")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel(f"{measure} (%)")
+    for axis in grid[:, 0]:
+        axis.set_ylabel(f"{measure} (%)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path, dpi=90)

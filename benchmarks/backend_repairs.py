@@ -2,7 +2,7 @@
 
 The same weights twice, once traced with bert4keras' own functions, once with the repaired ones;
 forward passes of both in turn. Prints operations in the graph, milliseconds (median over the
-rounds) and their ratio; writes results/benchmarks/backend_repairs.json.
+rounds) and their ratio; writes output/benchmarks/backend_repairs.json.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from bert_theseus import _environment
 from bert_theseus.backend import K, keras, set_seed
 from bert_theseus.results import Row, environment, replace_file
 
-OUTPUT = Path(__file__).parents[1] / "results" / "benchmarks" / "backend_repairs.json"
+OUTPUT = Path("output/benchmarks/backend_repairs.json")
 NAMES = ("where", "reshape", "flatten")
 
 

@@ -22,7 +22,7 @@ from bert_theseus.results import Row, write_results
 import tensorflow as tf  # noqa: E402  (after bert_theseus, which sets the switches)
 from bert4keras import backend as article  # noqa: E402
 
-parser = script.argument_parser(__doc__.split("\n")[0], "results/benchmarks/imbalance_step", (0,))
+parser = script.argument_parser(__doc__.split("\n")[0], "output/benchmarks/imbalance_step", (0,))
 parser.add_argument("--batch", type=int, default=256)
 parser.add_argument("--classes", type=int, default=119)
 parser.add_argument("--labels", type=int, default=3, help="positives an example, several labels")

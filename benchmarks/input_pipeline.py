@@ -35,7 +35,7 @@ from bert4keras.tokenizers import Tokenizer
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--data_dir", help="a CLUE folder; without it the demo's data")
 parser.add_argument("--vocab", help="vocab.txt; default DATA_DIR/vocab/vocab.txt")
-parser.add_argument("--output", default="results/benchmarks/input_pipeline.json")
+parser.add_argument("--output", default="output/benchmarks/input_pipeline.json")
 parser.add_argument("--hidden", type=int, default=128)
 parser.add_argument("--layers", type=int, default=4)
 parser.add_argument("--maxlen", type=int, default=128)

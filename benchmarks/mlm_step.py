@@ -48,7 +48,7 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch_size", type=int, default=32)
 parser.add_argument("--steps", type=int, default=4, help="of each way in a round")
 parser.add_argument("--rounds", type=int, default=11)
-parser.add_argument("--output", default="results/benchmarks/mlm_step.json")
+parser.add_argument("--output", default="output/benchmarks/mlm_step.json")
 args = parser.parse_args()
 
 

@@ -28,7 +28,7 @@ GIB = 2**30
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default="results/benchmarks/path_kernel")
+    parser.add_argument("--output_dir", default="output/benchmarks/path_kernel")
     for name, default in (("examples", 10_000), ("queries", 100), ("units", 1000), ("inputs", 100),
                           ("outputs", 10), ("steps", 100), ("taped", 32), ("rounds", 3),
                           ("seed", 42)):

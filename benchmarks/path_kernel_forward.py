@@ -25,7 +25,7 @@ L = keras.layers
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default="results/benchmarks/path_kernel_forward")
+    parser.add_argument("--output_dir", default="output/benchmarks/path_kernel_forward")
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     for name, default in (("examples", 128), ("steps", 5), ("rounds", 3), ("seed", 42)):
         parser.add_argument(f"--{name}", type=int, default=default)

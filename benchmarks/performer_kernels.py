@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[32, 8])
     parser.add_argument("--num_features", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--output_dir", default="results/benchmarks/performer_kernels")
+    parser.add_argument("--output_dir", default="output/benchmarks/performer_kernels")
     args = parser.parse_args()
     start, rows = time.time(), []
     with tempfile.TemporaryDirectory() as folder:

@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--causal_lengths", type=int, nargs="*", default=[64, 256])
     parser.add_argument("--num_features", type=int, default=256)
-    parser.add_argument("--output_dir", default="results/benchmarks/performer_length")
+    parser.add_argument("--output_dir", default="output/benchmarks/performer_length")
     parser.add_argument("--memory_of", choices=("linear", "exact"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:

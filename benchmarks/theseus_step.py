@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--part", nargs="+", default=["time", "memory"],
                         choices=["time", "memory"])
-    parser.add_argument("--output_dir", default="results/benchmarks/theseus_step")
+    parser.add_argument("--output_dir", default="output/benchmarks/theseus_step")
     parser.add_argument("--memory_of", choices=(OURS, ARTICLE), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:

@@ -8,7 +8,7 @@ they take turns: the copied step; our ``train_step``, also one compiled call a b
 way the project trains, ``Trainer.run``, which stays in one compiled loop and draws its batches
 there. The table shows medians and ratios.
 
-    python benchmarks/wgan_step.py            # table, and results/benchmarks/wgan_step.json
+    python benchmarks/wgan_step.py            # table, and output/benchmarks/wgan_step.json
 """
 
 import argparse
@@ -140,7 +140,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.4, help="of each turn")
-    parser.add_argument("--output", default="results/benchmarks/wgan_step.json")
+    parser.add_argument("--output", default="output/benchmarks/wgan_step.json")
     args = parser.parse_args()
     results = {name: measure(shape, args.rounds, args.seconds) for name, shape in CASES.items()}
     cells = [("networks, batch 64", "copied", "our step", "our loop", "step / copied",

@@ -38,7 +38,7 @@ parser.add_argument("--texts", type=int, default=20000)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--compare", action="store_true", help="compare ids on all files instead")
 parser.add_argument("--every", type=int, default=1, help="with --compare: every so many lines")
-parser.add_argument("--output", default="results/benchmarks/word_tokenizer.json")
+parser.add_argument("--output", default="output/benchmarks/word_tokenizer.json")
 args = parser.parse_args()
 
 

@@ -139,6 +139,9 @@ def main():
     if (args.features == "bert" or args.fine_tune or args.everything) and not args.data_dir:
         raise InputError("no texts to train on", "--data_dir", "name a folder in CLUE's layout, or "
                          "leave --features, --fine_tune and --everything out")
+    if args.bert_dir and args.features != "bert" and not (args.fine_tune or args.everything):
+        raise InputError("n-grams need no model", "--bert_dir",
+                         "add --features bert, --fine_tune or --everything")
     start, folder = time.time(), script.output_folder(args.output_dir)
     groups, panels, costs, rows = {}, {}, {}, []
     for kind, task, imbalances, seeds, losses in plan():

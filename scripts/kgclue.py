@@ -183,7 +183,7 @@ class Run:
             from bert_theseus.kgclue_server import serve
         except ImportError as error:
             raise InputError(f"the server needs {error.name}", "serve",
-                             "pip install 'bert-theseus[kgclue]'") from None
+                             "pip install starlette uvicorn") from None
         serve(self.answerer(), self.args.host, self.args.port)
 
 

@@ -122,6 +122,9 @@ def progress(name: str):
 
 def main() -> None:
     args, start = parser.parse_args(), time.time()
+    if args.task != "tnews" and (args.data_dir or args.bert_dir):
+        raise InputError("the demo reads neither data nor a model", "--data_dir, --bert_dir",
+                         "add --task tnews")
     folder = script.output_folder(args.output_dir)
     found, finished = report.Report(), report.Finished(folder, script.settings(args))
     for name, make in (("digits", digits), ("sentences", short_texts)):

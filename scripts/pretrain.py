@@ -123,6 +123,9 @@ def make_model(folder, tokenizer, output):
 
 # ---------------------------------------------------------------- run
 def main():
+    if len(args.seed) > 1:
+        raise InputError(f"{len(args.seed)} seeds for one model", "--seed",
+                         "give one, and each run an --output_dir of its own")
     began, output = time.time(), script.output_folder(args.output_dir)
     folder = start(output)
     tokenizer = make_tokenizer(folder, output)

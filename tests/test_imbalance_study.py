@@ -336,6 +336,8 @@ def test_fine_tuning_learns_and_resumes(tmp_path):
 def test_script_says_what_is_missing_in_one_line(monkeypatch, capsys):
     line = refusal(monkeypatch, capsys, "imbalance", "--fine_tune")
     assert line.startswith("error: no texts")
+    line = refusal(monkeypatch, capsys, "imbalance", "--bert_dir", "nowhere")
+    assert line.startswith("error: n-grams need no model")
 
 
 def test_script_runs_on_own_data(tmp_path, monkeypatch, capsys):

@@ -71,6 +71,7 @@ def test_the_top_examples_are_counted_by_label():
     (["--task", "digits", "--train_examples", 9], "9 training examples"),
     (["--task", "sentences", "--steps", 0], "epochs is 0"),
     (["--task", "tnews", "--data_dir", "nowhere"], "nowhere"),
+    (["--bert_dir", "nowhere"], "the demo reads neither data nor a model"),
 ])
 def test_bad_arguments_end_in_one_line(monkeypatch, capsys, arguments, what):
     assert what in refusal(monkeypatch, capsys, "path_kernel", *arguments)

@@ -34,7 +34,7 @@ class BagOfWords:
         self.bag = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), min_df=1, sublinear_tf=True)
         self.bag.fit([example.text for example in examples]
                      + [example.text2 for example in examples if self.pair])
-        self.model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
+        self.model = LogisticRegression(C=strength, max_iter=300)
         self.model.fit(self._features(examples), [example.label for example in examples])
 
     def predict(self, examples: Sequence[Example]) -> np.ndarray:

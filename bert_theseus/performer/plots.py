@@ -120,6 +120,7 @@ def _line(axis, points, label: str, scale: float = 1, **style) -> None:
 
 
 def _plain_ticks(axis, values) -> None:
+    from matplotlib.ticker import NullLocator
     shown = values if len(values) < 7 else values[::2]
     axis.set_xticks(shown, [str(value) for value in shown])
-    axis.minorticks_off()
+    axis.xaxis.set_minor_locator(NullLocator())

@@ -104,7 +104,7 @@ class Build:
         counts = np.zeros(self.subjects, "int64")
         for chunk in self.chunks:
             subject = self._line_ranks(chunk, "subject")[:, 0]
-            counts += np.bincount(subject, minlength=len(counts))
+            counts += np.bincount(subject, minlength=self.subjects)
         ends = np.cumsum(counts)
         self.bucket_of = ((ends - counts) // BUCKET_LINES).astype("uint32")
         self.buckets = int(self.bucket_of[-1]) + 1
@@ -139,14 +139,13 @@ class Build:
     def gather(self) -> None:
         """Sorts the buckets one after the other and writes the columns."""
         keys, objects_end = 0, 0
-        subjects = len(self.bucket_of)
-        key_counts = np.zeros(subjects, "int64")
+        key_counts = np.zeros(self.subjects, "int64")
         for name in ("key.variant_rows", "key.variants"):
             self.writer.append(name, np.zeros(0), "uint32")
         for rows, variants, blocks, sizes in in_order(self._gather_bucket, range(self.buckets),
                                                       self.threads):
             count = len(rows)
-            key_counts += np.bincount(rows[:, 0], minlength=subjects)
+            key_counts += np.bincount(rows[:, 0], minlength=self.subjects)
             self.writer.append("key.predicate", rows[:, 1], "uint32")
             self.writer.append("key.meaning", rows[:, 2], "uint32")
             special = np.flatnonzero(variants.any(1))
